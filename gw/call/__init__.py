@@ -14,6 +14,7 @@ quality        a call's quality report
 resume         the next step after a stream's end
 state          a call's states and reasons to end
 token_minute   tokens that the AI allows by the minute
+tool_calls     the agent's tool calls, and what a replacement AI session receives of them
 turns          the turns of both sides, and how much of each was heard
 usage          tokens and cost of a call
 """

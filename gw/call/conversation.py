@@ -83,6 +83,10 @@ class Conversation:
         self._open = {_item_id(turn) for turn in in_progress}
         return utterances
 
+    def starts_ms(self, in_progress: Iterable[Turn]) -> dict[str, int]:
+        """Return the start of each turn of this stream, by its utterance's identifier."""
+        return {_item_id(turn): turn.start_ms for turn in [*self._turns, *in_progress]}
+
     def corrections(self, turns: Iterable[Turn]) -> list[Correction]:
         """Return what finished turns change in the present session. Empty for turns that were heard as sent."""
         return [correction for turn in turns if (correction := self._correction(turn)) is not None]

@@ -14,6 +14,7 @@ _NOTE: Final = "Note from the telephone system, not from the caller. Do not read
 
 _TEXTS: Final = {
     Prompt.ANSWER: "",
+    Prompt.FILLER: "A tool takes a moment. Say only the following to the caller, and nothing about the tool's result:",
     Prompt.RETURN: (
         "The line broke off for a moment and is back. Mention that in a few words, and continue where the conversation stopped."
     ),
@@ -47,7 +48,7 @@ _SAY: Final = (
 
 
 def text_of(prompt: Prompt, words: Greeting = _NO_GREETING) -> str:
-    """Return the text of the system item before a requested response; empty: none.
+    """Return the text of the system item before a requested response; empty: none. `filler_of` has that of a filler.
 
     `words`: the agent's greeting. Its instructions are sent unchanged. The agent says the words of a recording that is missing.
     """
@@ -68,6 +69,18 @@ def budget_warning() -> str:
     return (
         f"{_NOTE}The call is cut off soon, because it nears its limit. Start nothing new, and lead the conversation to its end "
         "with your next answers."
+    )
+
+
+def filler_of(text: str) -> str:
+    """Return the system item before a response that bridges the wait for a tool. `text`: the agent's words."""
+    return f"{text_of(Prompt.FILLER)} {text}"
+
+
+def result_of(tool: str, output: str) -> str:
+    """Return the system item with the result of a tool that ran in the background."""
+    return (
+        f"{_NOTE}The tool {tool}, which ran in the background, has ended. The caller needs what matters of its output: {output}"
     )
 
 

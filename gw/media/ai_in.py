@@ -241,8 +241,7 @@ class AiIn:
 
     def _on_tool_call(self, event: ai.ToolCall) -> None:
         call = self._call
-        call.events.note("tool_call", name=event.name[:128], arguments=event.arguments[:2000], item=event.item_id[:128])
-        call.dialogue.on(given.ToolCall(self._response_of(event.response_id), event.call_id, event.name))
+        call.dialogue.on(call.tools.take(event, self._response_of(event.response_id)))
 
 
 _HANDLERS: Final[dict[type, Callable[[AiIn, Any], None]]] = {

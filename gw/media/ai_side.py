@@ -14,6 +14,7 @@ from typing import Final
 from gw.call.conversation import Conversation, Utterance
 from gw.call.dialogue.inputs import Input
 from gw.call.playout import Truncation
+from gw.call.tool_calls import Stated, ToolCalls
 from gw.call.turns import Turn
 from gw.config import Agent
 from gw.media.ai.leg import AiLeg
@@ -129,10 +130,19 @@ class AiSide:
             turn_loop()
             self._send_batch()
 
-    def restate(self, in_progress: Iterable[Turn]) -> None:
+    def restate(self, in_progress: Iterable[Turn], tools: ToolCalls) -> None:
         """Send the conversation so far to a new session, then the caller's audio. `in_progress`: turns being heard."""
-        history = self.conversation.restate(in_progress)
-        self._send(*(partial(self._say, said) for said in history), self._start_uplink)
+        in_progress = list(in_progress)
+        history = tools.restate(self.conversation.restate(in_progress), self.conversation.starts_ms(in_progress))
+        self._send(*(partial(self._restate_one, one) for one in history), self._start_uplink)
+
+    def _restate_one(self, one: Utterance | Stated) -> None:
+        if isinstance(one, Utterance):
+            self._say(one)
+            return
+        self.leg.state_call(one.call_id, one.name, one.arguments)
+        if one.output is not None:
+            self.leg.tool_output(one.call_id, one.output)
 
     def add_turns(self, turns: list[Turn]) -> None:
         """Keep finished turns for later sessions, and correct the present one's belief."""

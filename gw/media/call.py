@@ -5,6 +5,7 @@
 | `downlink` | what the caller hears: playout, AI-out, TX, interruptions |
 | `uplink` | the caller's audio on its way to the AI |
 | `ai` | the AI leg in place, what is sent to it |
+| `tools` | tool calls on their way to control, and back |
 | `dialogue` | what happens in the conversation |
 | `ending` | the one end |
 | `events` | what control receives |
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -34,6 +36,7 @@ from gw.media.ai_side import AiSide
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
 from gw.media.call_spending import CallSpending
+from gw.media.call_tools import CallTools
 from gw.media.context import MediaContext
 from gw.media.dialogue import CallDialogue
 from gw.media.downlink import Downlink
@@ -77,8 +80,20 @@ class Call:
         warm = context.warm.take(self.sid, agent)
         self.ai = AiSide(context, agent, self._began_ms, self.events.started_s, self.ending.on_crash, warm)
         self.uplink = self.ai.uplink
+        facts = self.events.facts(start, agent_name, voice_at)
+        self._now_ms = partial(_call_ms, self._began_ms, self.events)
+        self.tools = CallTools(self.events, self.ai, context.config.tools, facts, self._now_ms)
         self.dialogue = CallDialogue(
-            context, agent, state, self.events, self.ai, self.downlink, self.turns, self.ending, elapsed_ms=self._began_ms
+            context,
+            agent,
+            state,
+            self.events,
+            self.ai,
+            self.downlink,
+            self.turns,
+            self.ending,
+            self.tools,
+            elapsed_ms=self._began_ms,
         )
         self.first_word_ms = -1  # how long the caller waited for the agent's first audio
         self.events.on_start(start, agent_name, voice_at)
@@ -94,7 +109,7 @@ class Call:
 
     def now_ms(self) -> int:
         """Milliseconds since the call's first stream started."""
-        return self._began_ms + int((monotonic() - self.events.started_s) * _MS)
+        return self._now_ms()
 
     def report_turns(self, turns: list[Turn]) -> None:
         """Keep finished turns for a replacement AI session, and report them."""
@@ -164,6 +179,12 @@ class Call:
     def _on_standing(self, level: Level) -> None:
         self.dialogue.on(given.BudgetSpent() if level is Level.SPENT else given.BudgetNear())
 
+    def on_job_settled(self, settled: bus.JobSettled) -> None:
+        """Take a job's result, once. Never waits."""
+        event = self.tools.on_settled(settled)
+        if event is not None:
+            self.dialogue.on(event)
+
     # -- the end ----------------------------------------------------------------------------------------------------------
 
     def check(self, now_s: float) -> None:
@@ -224,3 +245,8 @@ class Call:
             ai_first_audio_ms=self.ai.first_audio_ms,
             hub_hold_max_s=self.context.hold_max_s(started_s),
         )
+
+
+def _call_ms(began_ms: int, events: CallEvents) -> int:
+    """Return the call's time, without a reference to the call."""
+    return began_ms + int((monotonic() - events.started_s) * _MS)

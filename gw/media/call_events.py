@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import UTC, datetime
 from time import monotonic
 
 from gw import bus
@@ -16,6 +17,7 @@ from gw.call.limits import Allowance, event_allowance
 from gw.call.resume import parse_resumed
 from gw.call.turns import Turn
 from gw.media.context import MediaContext
+from gw.protocol.tool_call import CallFacts
 from gw.protocol.twilio import Start
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,20 @@ class CallEvents:
         if self.resumed is not None:
             self.note("resumed", n=self.resumed.n, after=self.resumed.after)
             log.warning("the call resumes after %s", self.resumed.after, extra={"call_sid": self.sid})
+
+    def facts(self, start: Start, agent_name: str, voice_at: float | None) -> CallFacts:
+        """Return the facts of the call for the endpoints of tools."""
+        parameters = start.parameters
+        began_at = self.resumed.began_at if self.resumed is not None else voice_at
+        began = datetime.fromtimestamp(began_at if began_at is not None else self.started_at, UTC)
+        return CallFacts(
+            sid=self.sid,
+            agent=agent_name,
+            direction=parameters.get("direction", "inbound"),
+            from_=parameters.get("caller", ""),
+            to=parameters.get("called", ""),
+            started_at=began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        )
 
     def may_emit(self, kind: str) -> bool:
         """Return whether one more event of this kind is within the call's limit.

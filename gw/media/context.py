@@ -119,6 +119,13 @@ class OpenCall(Protocol):
     def end(self, reason: Reason, detail: str = "") -> None:
         """End now. Idempotent; never waits."""
 
+    @property
+    def open_jobs(self) -> list[str]:
+        """The names of the jobs whose results this call awaits."""
+
+    def on_job_settled(self, settled: bus.JobSettled) -> None:
+        """Take a job's result. Never waits."""
+
     def resumed_by(self) -> Resumed:
         """Return what another stream resumes that takes this one's place."""
 
@@ -197,11 +204,15 @@ class MediaContext:
         except SharedBusyError:
             return False
 
+    def open_jobs(self) -> dict[str, list[str]]:
+        """Return the names of the jobs that calls await, by call SID."""
+        return {call_sid: jobs for call_sid, call in self.calls.items() if (jobs := call.open_jobs)}
+
     def ai_leg(self, agent: Agent) -> AiLeg:
         """Make an AI leg for one call."""
         if agent.provider == "parrot":
             return ParrotLeg(self.prompts)
-        return OpenAiLeg(agent, self.config.secrets.openai_api_key, self.tls, self.cells.pongs["ai"].add)
+        return OpenAiLeg(agent, self.config.secrets.openai_api_key, self.tls, self.cells.pongs["ai"].add, self.config.tools)
 
     def may_open(self) -> bool:
         """Return whether one more media socket is accepted: a slot is free, or an admitted call expected."""

@@ -26,6 +26,7 @@ from gw.config import Agent
 from gw.media.ai_side import AiSide
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
+from gw.media.call_tools import CallTools
 from gw.media.context import MediaContext
 from gw.media.downlink import Downlink
 from gw.media.hold_sound import HoldSound
@@ -44,15 +45,6 @@ _STALL_MS: Final = 250
 _LONGEST_WAIT_S: Final = 60.0
 #: All calls of a failed AI must not return at the same moment: pauses are multiplied by a number from here to 1.
 _LEAST_PAUSE: Final = 0.5
-
-#: The output of a tool call that no tool gave. The words are part of the interface to agents.
-_OUTPUTS: Final = {
-    "ok": '{"ok": true}',
-    "unknown_tool": '{"error": "invalid_arguments", "detail": "There is no tool of this name."}',
-    "too_many": '{"error": "busy", "detail": "Too many tool calls."}',
-    "timeout": '{"error": "timeout", "detail": "The tool gave no result in time."}',
-    "cancelled": '{"error": "cancelled", "detail": "The call is ending."}',
-}
 
 #: Steps of the call's state that follow from the machine's.
 _STEPS: Final = {
@@ -77,6 +69,7 @@ class CallDialogue:
         downlink: Downlink,
         turns: Turns,
         ending: CallEnding,
+        tools: CallTools,
         *,
         elapsed_ms: int,
     ) -> None:
@@ -89,8 +82,11 @@ class CallDialogue:
         self._downlink = downlink
         self._turns = turns
         self._ending = ending
+        self._tools = tools
         self._hold_sound = HoldSound(downlink, context.holding)
-        rules = rules_of(agent, context.config.media, resumes=events.resumed is not None, elapsed_ms=elapsed_ms)
+        rules = rules_of(
+            agent, context.config.media, context.config.tools, resumes=events.resumed is not None, elapsed_ms=elapsed_ms
+        )
         self._machine = Dialogue.begin(rules, _now_ms())
         self._alarm = Alarm()
         self._due_ms = 0  # when the timer greenlet looks next
@@ -259,7 +255,8 @@ class CallDialogue:
         log.info("a new AI session replaces the old one before its end", extra={"call_sid": self._events.sid})
 
     def _restate(self, _: do.Restate) -> None:
-        self._side.restate(self._turns.in_progress())
+        self._tools.calls.on_session()
+        self._side.restate(self._turns.in_progress(), self._tools.calls)
         if self._lost:
             self._count_replaced(self._lost)
             self._lost = ""
@@ -269,9 +266,12 @@ class CallDialogue:
         self._events.note("ai_leg_replaced", reason=why)
 
     def _create(self, command: do.Create) -> None:
-        words = self._agent.first_words
-        text = prompts.text_of(command.prompt, words)
-        self._side.create_response(text, with_tools=prompts.may_use_tools(command.prompt, words))
+        if command.tool:
+            self._side.create_response(self._tools.filler_of(command.tool), with_tools=False)
+        else:
+            words = self._agent.first_words
+            text = prompts.text_of(command.prompt, words)
+            self._side.create_response(text, with_tools=prompts.may_use_tools(command.prompt, words))
         if command.prompt is Prompt.ANSWER:
             return
         log.info("the agent is asked: %s", command.prompt.value, extra={"call_sid": self._events.sid})
@@ -280,7 +280,10 @@ class CallDialogue:
         self._side.cancel()
 
     def _tool_output(self, command: do.ToolOutput) -> None:
-        self._side.tool_output(command.call_id, _OUTPUTS[command.result])
+        self._tools.send_output(command)
+
+    def _tool_result(self, command: do.ToolResult) -> None:
+        self._tools.send_result(command)
 
     def _delete_item(self, command: do.DeleteItem) -> None:
         self._context.cells.interruptions["resumed"].add()
@@ -324,6 +327,12 @@ class CallDialogue:
         self._side.uplink.fill(command.on)
 
     # to control
+
+    def _want_tool(self, command: do.WantTool) -> None:
+        self._tools.want(command)
+
+    def _cancel_tool(self, _: do.CancelTool) -> None:
+        """Nothing: the call was closed with its output, so its result is dropped."""
 
     def _note(self, command: do.Note) -> None:
         name, reason = command.name, command.reason
@@ -399,6 +408,9 @@ _ACTS: Final[dict[type, Callable[[CallDialogue, Any], None]]] = {
     do.Create: CallDialogue._create,
     do.Cancel: CallDialogue._cancel,
     do.ToolOutput: CallDialogue._tool_output,
+    do.ToolResult: CallDialogue._tool_result,
+    do.WantTool: CallDialogue._want_tool,
+    do.CancelTool: CallDialogue._cancel_tool,
     do.DeleteItem: CallDialogue._delete_item,
     do.SendKeys: CallDialogue._send_keys,
     do.WarnOfEnd: CallDialogue._warn_of_end,

@@ -122,6 +122,21 @@ class Session:
             self._detail = detail
             self._transport.wake()
 
+    @property
+    def open_jobs(self) -> list[str]:
+        """The names of the jobs whose results this call awaits."""
+        return self._call.tools.open_jobs if self._call is not None else []
+
+    def on_job_settled(self, settled: bus.JobSettled) -> None:
+        """Take a job's result. A failure ends this call alone; never raises, and never waits."""
+        if self._call is None:
+            return
+        try:
+            self._call.on_job_settled(settled)
+        except Exception as error:
+            log.exception("a job's result failed", extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value})
+            self.end(Reason.INTERNAL_ERROR, f"job: {type(error).__name__}: {error}"[:500])
+
     def check_or_end(self, now_s: float) -> None:
         """Check this call, and end it if the check itself fails. Never raises, so the watchdog reaches the next call."""
         try:

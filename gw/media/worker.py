@@ -92,6 +92,7 @@ class Worker:
             calls=self.context.answered,
             status=self._status,
             on_command=self._on_command,
+            open_jobs=self.context.open_jobs,
         )
         self.context.emit = self._bus.emit
         self.context.ask = self._bus.ask
@@ -224,6 +225,9 @@ class Worker:
             self.context.draining = command.on or stops  # `undrain` does not cancel a stop
         elif isinstance(command, bus.Budget):
             self.context.budget_board.on_budget(command)
+        elif isinstance(command, bus.JobSettled):
+            if (call := self.context.calls.get(command.call_sid)) is not None:
+                call.on_job_settled(command)
         elif isinstance(command, bus.HangUp):
             call = self.context.calls.get(command.call_sid)
             if call is not None:

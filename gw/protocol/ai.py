@@ -188,5 +188,5 @@ AiEvent = (
     | Ignored
 )
 
-#: The tool every agent has, so that an AI can end a call politely (gw.media.ai_in acts on it).
+#: The tool by which an AI ends a call politely. Every agent has it unless its configuration leaves it out.
 HANG_UP_TOOL = "hang_up"

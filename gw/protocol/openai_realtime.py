@@ -11,13 +11,14 @@ Source: the types of the openai package 3.54.0 (`openai.types.realtime`); OpenAI
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Annotated, Final, TypeVar, get_args
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 import msgspec
 
-from gw.config import Agent, Turns
+from gw.config import Agent, Tool, Turns
 from gw.errors import ProtocolError
 from gw.protocol import ai, audio, wire
 
@@ -525,12 +526,27 @@ _EVENTS: Final[dict[str, Callable[[_Event], ai.AiEvent]]] = {
 APPEND_PREFIX: Final = b'{"type":"input_audio_buffer.append","audio":"'
 APPEND_SUFFIX: Final = b'"}'
 
-_HANG_UP: Final = {
+#: A tool as the API describes it.
+Function = dict[str, object]
+
+_HANG_UP: Final[Function] = {
     "type": "function",
     "name": ai.HANG_UP_TOOL,
     "description": "Ends the call. Say goodbye first; the caller hears it to its end.",
     "parameters": {"type": "object", "properties": {}},
 }
+
+
+def _functions_of(agent: Agent, tools: Mapping[str, Tool]) -> list[Function]:
+    """Return the agent's tools as the API's functions. `tools`: the configured ones."""
+    functions = []
+    for name in agent.tools:
+        if name == ai.HANG_UP_TOOL:
+            functions.append(_HANG_UP)
+        elif (tool := tools.get(name)) is not None:
+            parameters = msgspec.Raw(tool.parameters.encode())
+            functions.append({"type": "function", "name": name, "description": tool.description, "parameters": parameters})
+    return functions
 
 
 def append(payload: str) -> bytes:
@@ -585,8 +601,8 @@ class Dialect:
     def __init__(self) -> None:
         self._count = 0
 
-    def session_update(self, agent: Agent) -> bytes:
-        """Build the session: mu-law in both directions, the agent's turn-taking, one tool."""
+    def session_update(self, agent: Agent, tools: Mapping[str, Tool] = MappingProxyType({})) -> bytes:
+        """Build the session: mu-law in both directions, the agent's turn-taking, its tools. `tools`: the configured ones."""
         turns = agent.turns
         session = {
             "type": "realtime",
@@ -602,7 +618,7 @@ class Dialect:
                 },
                 "output": {"format": {"type": PCMU}, "voice": agent.voice, "speed": 1.0},
             },
-            "tools": [_HANG_UP],
+            "tools": _functions_of(agent, tools),
             "tool_choice": "auto",
             "max_output_tokens": "inf",
         }

@@ -9,6 +9,8 @@ from gw.call.state import Reason
 
 #: Cause of an interruption. model: the AI. cut: long speech. cut_words: the words of shorter speech.
 Verdict = Literal["model", "cut", "cut_words"]
+#: Origin of a tool's output. settled: control. ok: the agent hung up. started: it runs in the background. The others are errors.
+ToolOutcome = Literal["settled", "ok", "started", "unknown_tool", "invalid_arguments", "busy", "cancelled", "unknown_outcome"]
 
 
 class Prompt(StrEnum):
@@ -22,6 +24,7 @@ class Prompt(StrEnum):
     ARE_YOU_THERE = "are_you_there"  # neither side has spoken for a while
     GOODBYE = "goodbye"  # the agent hung up without a word
     CLOSING = "closing"  # a limit was reached
+    FILLER = "filler"  # a tool is slow
 
 
 # -- to the AI --------------------------------------------------------------------------------------------------------
@@ -49,9 +52,10 @@ class Restate(NamedTuple):
 
 
 class Create(NamedTuple):
-    """Request a response."""
+    """Request a response. `tool`: whose filler it speaks, without the use of tools."""
 
     prompt: Prompt
+    tool: str = ""
 
 
 class Cancel(NamedTuple):
@@ -59,10 +63,17 @@ class Cancel(NamedTuple):
 
 
 class ToolOutput(NamedTuple):
-    """Send a tool's output. `result`: settled | ok | unknown_tool | too_many | timeout | cancelled."""
+    """Send a tool's output. `result`: settled, or why no tool gave one."""
 
     call_id: str
-    result: str
+    result: ToolOutcome
+
+
+class ToolResult(NamedTuple):
+    """Send the result of a tool that ran in the background, as a system item. `result`: settled | unknown_outcome."""
+
+    call_id: str
+    result: ToolOutcome
 
 
 class DeleteItem(NamedTuple):
@@ -125,6 +136,12 @@ class WantTool(NamedTuple):
     call_id: str
 
 
+class CancelTool(NamedTuple):
+    """Give a tool up: the caller interrupted it. Its output was sent."""
+
+    call_id: str
+
+
 class Note(NamedTuple):
     """Record an event of the call: one log line, one event. `reason`: of a failure."""
 
@@ -147,6 +164,7 @@ Command = (
     | Create
     | Cancel
     | ToolOutput
+    | ToolResult
     | DeleteItem
     | SendKeys
     | WarnOfEnd
@@ -157,6 +175,7 @@ Command = (
     | HoldSound
     | FillSilence
     | WantTool
+    | CancelTool
     | Note
     | End
 )

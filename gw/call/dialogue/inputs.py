@@ -101,11 +101,12 @@ class CallerText(NamedTuple):
 
 
 class ToolCall(NamedTuple):
-    """The agent calls a tool."""
+    """The agent calls a tool. `is_readable`: its arguments are within their bound."""
 
     response_id: str
     call_id: str
     name: str
+    is_readable: bool = True
 
 
 class Unreadable(NamedTuple):

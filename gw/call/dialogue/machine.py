@@ -13,19 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue import rules as limits
-from gw.call.dialogue.commands import Command, Prompt
+from gw.call.dialogue.commands import Command, Prompt, ToolOutcome
 from gw.call.dialogue.inputs import Input, Trouble
 from gw.call.dialogue.rules import Rules
 from gw.call.state import Reason
 
 #: The time of a timer that is not set.
 NEVER: Final = 1 << 60
-#: Identifiers kept of each kind: responses, items, tool calls.
+#: Identifiers of dropped responses that are kept.
 MAX_IDS: Final = 100
 #: Ended responses kept: late audio belongs to the last one or two.
 MAX_ENDED: Final = 4
@@ -68,6 +68,15 @@ class Successor(Enum):
     READY = auto()
 
 
+class OpenTool(NamedTuple):
+    """A tool call that control has not settled. `by_ms`: its deadline."""
+
+    call_id: str
+    response_id: str
+    name: str
+    by_ms: int
+
+
 @dataclass(slots=True)
 class Dialogue:
     """One call's dialogue, from the start of its first session's opening to the call's end."""
@@ -105,6 +114,7 @@ class Dialogue:
     cut_requests: int = 0  # cancelled before the AI began them: it begins and ends them
     has_audio: bool = False
     has_tool: bool = False
+    has_new_tool: bool = False  # one that no earlier response called
     ended: tuple[str, ...] = ()  # the last responses that the AI ended
     dropped: tuple[str, ...] = ()  # responses whose audio is not played
     # the caller's ear
@@ -112,11 +122,13 @@ class Dialogue:
     held_at: int = NEVER  # since when a judged interruption holds the audio, as far as `heard_by` does not count it
     starved: bool = False  # what plays has fallen silent: the response is slower than its audio
     holds_sound: bool = False
+    quiet_ms: int = NEVER  # since when the caller hears nothing and does not speak
     # tools
-    open_tools: tuple[str, ...] = ()
-    settled_tools: tuple[str, ...] = ()  # while no session was ready
+    open_tools: tuple[OpenTool, ...] = ()
+    held_results: tuple[tuple[str, ToolOutcome], ...] = ()  # by call, settled while no session was ready
     answered: tuple[str, ...] = ()
     tools: int = 0
+    filling: str = ""  # the tool for which the agent was asked to say a filler; one filler bridges one wait
     # the end
     closing: Reason | None = None
     has_spoken: bool = False  # the agent's last words were queued whole
@@ -132,6 +144,7 @@ class Dialogue:
     speech_by: int = NEVER
     heard_by: int = NEVER
     hold_at: int = NEVER
+    filler_at: int = NEVER  # the same while a tool is all that is awaited
     protect_by: int = NEVER  # the greeting is not interrupted before
     open_by: int = NEVER
     cut_at: int = NEVER
@@ -194,8 +207,8 @@ class Dialogue:
             if getattr(self, name) <= now_ms:
                 setattr(self, name, NEVER)
                 react(self)
-            if self._has_ended():
-                break
+                if self._has_ended():
+                    break
         self._settle()
         return self.out
 
@@ -243,15 +256,29 @@ class Dialogue:
         assert self.debt is not None
         self.asked, self.ask_at = self.debt, NEVER
         self.response, self.response_id = Response.REQUESTED, ""
-        self.has_audio = self.has_tool = self.survives = False
+        self.has_audio = self.has_tool = self.has_new_tool = self.survives = False
         self.answer_by = self.now + self.rules.answer_ms
-        self.out.append(do.Create(self.debt))
+        self.out.append(do.Create(self.debt, self.filling if self.debt is Prompt.FILLER else ""))
 
     @property
     def is_owing(self) -> bool:
-        """The caller waits for the agent."""
-        is_answering = self.response in (Response.REQUESTED, Response.ACTIVE)
-        return self.debt is not None or bool(self.open_tools) or not self.is_ready or is_answering
+        """The caller waits for the agent, or for a tool."""
+        return self._awaits_agent() or self._awaits_tool()
+
+    def _awaits_agent(self) -> bool:
+        is_answering = self.response is Response.REQUESTED or (self.response is Response.ACTIVE and not self._has_called())
+        return self.debt is not None or not self.is_ready or is_answering
+
+    def _has_called(self) -> bool:
+        """The response under way called a tool that is not settled: it ends now."""
+        return self.has_new_tool and self._awaits_tool(self.response_id)
+
+    def _awaits_tool(self, response_id: str | None = None) -> bool:
+        """A tool is under way whose result an answer waits for. `response_id`: of this response's calls."""
+        return any(self._waits(tool) and response_id in (None, tool.response_id) for tool in self.open_tools)
+
+    def _waits(self, tool: OpenTool) -> bool:
+        return self.rules.tools[tool.name].waits
 
     @property
     def is_heard(self) -> bool:
@@ -260,18 +287,48 @@ class Dialogue:
 
     def _update_hold_sound(self) -> None:
         """Play the holding sound while the caller waits and hears nothing."""
-        waits = self.is_owing and not (self.is_heard or self.speaks or self.phase is Phase.CLOSING)
-        if not waits:
-            self.hold_at = NEVER
+        is_silent = not (self.is_heard or self.speaks)
+        self.quiet_ms = min(self.quiet_ms, self.now) if is_silent else NEVER
+        if not is_silent or not self.is_owing or self.phase is Phase.CLOSING:
+            self.hold_at = self.filler_at = NEVER
             if self.holds_sound:
                 self.holds_sound = False
                 self.out.append(do.HoldSound(False))
-        elif not self.holds_sound and self.hold_at == NEVER:
-            self.hold_at = self.now + self.rules.hold_after_ms
+        elif self.holds_sound:
+            pass
+        elif self._awaits_agent():
+            if self.hold_at == NEVER:
+                self.hold_at = min(self.now + self.rules.hold_after_ms, self.filler_at)
+            self.filler_at = NEVER
+        else:
+            self.hold_at, self.filler_at = NEVER, min((at_ms for at_ms, _ in self._fillers()), default=NEVER)
 
     def _on_hold_at(self) -> None:
         self.holds_sound = True
         self.out.append(do.HoldSound(True))
+
+    def _fillers(self) -> list[tuple[int, str]]:
+        """Tools whose wait is to be bridged, with the time: from the later of the call and the end of what is heard."""
+        found = []
+        for tool in self.open_tools:
+            rules = self.rules.tools[tool.name]
+            if rules.waits and rules.filler != "none":
+                called_ms = tool.by_ms - rules.timeout_ms - limits.TOOL_MARGIN_MS
+                found.append((max(called_ms, self.quiet_ms) + rules.filler_after_ms, tool.name))
+        return found
+
+    def _on_filler_at(self) -> None:
+        """Bridge the wait for a tool: with a sentence once, else with the holding sound."""
+        fillers = self._fillers()
+        if not fillers:
+            return
+        _, name = min(fillers)
+        may_speak = not self.filling and self.debt is None and self.wait_by == NEVER and self.response is Response.NONE
+        if may_speak and self.rules.tools[name].filler == "say":
+            self.filling = name
+            self.debt, self.insists, self.attempts, self.ask_at = Prompt.FILLER, False, 0, self.now
+        else:
+            self._on_hold_at()
 
     def _is_quiet(self) -> bool:
         """Neither side speaks, is heard, or owes the other anything."""
@@ -310,8 +367,8 @@ class Dialogue:
         if self.debt is None:
             return
         self.attempts += 1
-        if self.debt is Prompt.ARE_YOU_THERE and trouble is not Trouble.LASTING:
-            self.debt = None  # a silent caller is owed nothing
+        if self.debt in (Prompt.ARE_YOU_THERE, Prompt.FILLER) and trouble is not Trouble.LASTING:
+            self.debt = None  # a silent caller is owed nothing, and a tool is bridged by the holding sound
             return
         if trouble is Trouble.LASTING or self.attempts > len(limits.RETRY_PAUSES_MS):
             if self.phase is Phase.CLOSING:
@@ -345,7 +402,7 @@ class Dialogue:
         if self.response is not Response.REQUESTED:
             self.asked, self.survives = None, self.insists
         self.response, self.response_id = Response.ACTIVE, response_id
-        self.has_audio = self.has_tool = False
+        self.has_audio = self.has_tool = self.has_new_tool = False
         self.cancel_by = NEVER
         if not self.survives:
             self.ask_at = NEVER
@@ -431,11 +488,11 @@ class Dialogue:
             return
         if self.response not in (Response.ACTIVE, Response.REQUESTED) or event.response_id != self.response_id != "":
             return  # an older response
-        has_audio, has_tool = self.has_audio, self.has_tool
+        has_audio, has_tool, has_new_tool = self.has_audio, self.has_tool, self.has_new_tool
         self._clear_response()
         self.ended = (*self.ended[-MAX_ENDED + 1 :], event.response_id)
         if has_tool:
-            self._on_tools_requested()
+            self._on_tools_called(event.response_id if has_new_tool else None)
         elif has_audio and event.completed:
             self.attempts = 0
             if self.debt is not None and self.ask_at == NEVER:
@@ -449,7 +506,7 @@ class Dialogue:
 
     def _clear_response(self) -> None:
         self.response, self.response_id, self.asked, self.answer_by, self.cancel_by = Response.NONE, "", None, NEVER, NEVER
-        self.has_audio = self.has_tool = self.survives = self.starved = False
+        self.has_audio = self.has_tool = self.has_new_tool = self.survives = self.starved = False
 
     def _on_create_refused(self, event: given.CreateRefused) -> None:
         if event.trouble is Trouble.RATE_LIMIT:
@@ -529,6 +586,15 @@ class Dialogue:
             self.cut_requests += 1
             self.out.append(do.Cancel())
         self._discard()
+        self._cancel_tools()
+
+    def _cancel_tools(self) -> None:
+        """Give up the tools that an interruption ends."""
+        for tool in self.open_tools:
+            if self.rules.tools[tool.name].cancels and self._waits(tool):
+                self._close_tool(tool)
+                self._answer_tool(tool.call_id, "cancelled")
+                self.out.append(do.CancelTool(tool.call_id))
 
     def _discard(self) -> None:
         """Discard the audio that the caller has not heard."""
@@ -563,7 +629,16 @@ class Dialogue:
             self._release()
             self.floor, self.judge_at = Floor.JUDGED, self.now + limits.JUDGE_MS
         else:
-            self._owe(Prompt.ANSWER, 0 if self.rules.interruptions == "gateway" else limits.OWN_RESPONSE_MS)
+            self._await_own_response()
+
+    def _await_own_response(self) -> None:
+        """Owe an answer to a turn. The AI begins it itself, unless the gateway judges, with the results so far."""
+        if self.rules.interruptions == "gateway":
+            self._owe(Prompt.ANSWER, 0)
+            return
+        has_result = self.debt is not None and self.insists
+        self.insists = self.insists and bool(self.sent_keys)
+        self._owe(Prompt.ANSWER, limits.AFTER_TOOL_MS if has_result else limits.OWN_RESPONSE_MS)
 
     def _on_speech_by(self) -> None:
         self._on_speech_stopped(given.SpeechStopped(self.item))
@@ -587,8 +662,10 @@ class Dialogue:
         if self.floor is Floor.HELD:
             self._take_back()
             self._release()
+            self._cancel_tools()
         elif self.floor is Floor.JUDGED and self.phase is Phase.TALK:
             self._release()
+            self._cancel_tools()
             self._owe(Prompt.ANSWER, 0)
 
     def _on_heard_by(self) -> None:
@@ -647,10 +724,11 @@ class Dialogue:
 
     def _on_tool_call(self, event: given.ToolCall) -> None:
         is_cut = event.response_id in self.dropped
+        is_known = self._is_known(event.call_id)
         if self.response is Response.ACTIVE and not is_cut:
-            self.has_tool = True
+            self.has_tool, self.has_new_tool = True, self.has_new_tool or not is_known
             self.answer_by = self.now + self.rules.answer_ms
-        if event.call_id in self.answered or event.call_id in self.open_tools or event.call_id in self.settled_tools:
+        if is_known:
             self.out.append(do.Note("tool_repeated"))
             return
         self.tools += 1
@@ -662,44 +740,82 @@ class Dialogue:
                 self._hang_up()
         elif event.name not in self.rules.tools:
             self._answer_tool(event.call_id, "unknown_tool")
+        elif not event.is_readable:
+            self._answer_tool(event.call_id, "invalid_arguments")
         elif len(self.open_tools) >= limits.MAX_OPEN_TOOLS or self.tools > limits.MAX_TOOLS:
-            self._answer_tool(event.call_id, "too_many")
+            self._answer_tool(event.call_id, "busy")
         else:
-            self.open_tools = (*self.open_tools, event.call_id)
-            self.tools_by = self.now + limits.TOOL_MS
-            self.out.append(do.WantTool(event.call_id))
+            self._open_tool(event)
 
-    def _answer_tool(self, call_id: str, result: str) -> None:
-        self.answered = _kept(self.answered, call_id)
+    def _is_known(self, call_id: str) -> bool:
+        """The call came before. A call in the background is answered, and may be open."""
+        if call_id in self.answered or any(call_id == one for one, _ in self.held_results):
+            return True
+        return any(tool.call_id == call_id for tool in self.open_tools)
+
+    def _open_tool(self, event: given.ToolCall) -> None:
+        rules = self.rules.tools[event.name]
+        tool = OpenTool(event.call_id, event.response_id, event.name, self.now + rules.timeout_ms + limits.TOOL_MARGIN_MS)
+        self.open_tools = (*self.open_tools, tool)
+        self.tools_by = min(self.tools_by, tool.by_ms)
+        self.out.append(do.WantTool(event.call_id))
+        if not rules.waits:
+            self._answer_tool(event.call_id, "started")
+
+    def _close_tool(self, tool: OpenTool) -> None:
+        self.open_tools = tuple(one for one in self.open_tools if one is not tool)
+        self.tools_by = min((one.by_ms for one in self.open_tools), default=NEVER)
+        if not self._awaits_tool():
+            self.filling = ""
+
+    def _answer_tool(self, call_id: str, result: ToolOutcome) -> None:
+        self.answered = _kept(self.answered, call_id, limits.MAX_KNOWN_TOOLS)
         self.out.append(do.ToolOutput(call_id, result))
 
-    def _on_tools_requested(self) -> None:
-        """A response ended that called tools: its answer follows once they are settled."""
+    def _give_result(self, call_id: str, result: ToolOutcome) -> None:
+        """Send the AI a result: as the call's output, or as a system item if the call was answered when it started."""
+        if call_id in self.answered:
+            self.out.append(do.ToolResult(call_id, result))
+        else:
+            self._answer_tool(call_id, result)
+
+    def _on_tools_called(self, response_id: str | None) -> None:
+        """A response that called tools ended: its answer follows once those are settled that it waits for.
+
+        `response_id`: None if earlier responses made all its calls; then one answer is owed, unless their results still come.
+        """
         self.attempts = 0
-        if self.ask_at == NEVER and (self.open_tools or self.phase is Phase.CLOSING):
+        waits = self._awaits_tool(response_id)
+        if self.ask_at == NEVER and (waits or self.phase is Phase.CLOSING):
             self.debt = None
         if self.phase is Phase.CLOSING:
             self._ask_goodbye()
-        elif not self.open_tools:
+        elif not waits:
             self._owe(Prompt.ANSWER, 0, insists=True)
 
     def _on_tool_settled(self, event: given.ToolSettled) -> None:
-        if event.call_id not in self.open_tools:
-            return
-        self.open_tools = tuple(one for one in self.open_tools if one != event.call_id)
-        if self.is_ready:
-            self._answer_tool(event.call_id, "settled")
-        else:
-            self.settled_tools = (*self.settled_tools, event.call_id)
-        if not self.open_tools:
-            self.tools_by = NEVER
-            self._owe(Prompt.ANSWER, limits.AFTER_TOOL_MS, insists=True)
+        for tool in self.open_tools:
+            if tool.call_id == event.call_id:
+                self._settle_tool(tool, "settled")
 
     def _on_tools_by(self) -> None:
-        for call_id in self.open_tools:
-            self._answer_tool(call_id, "timeout")
-        self.open_tools = ()
-        self._owe(Prompt.ANSWER, 0, insists=True)
+        """Control did not settle a tool in time: it may have been carried out."""
+        for tool in self.open_tools:
+            if tool.by_ms <= self.now:
+                self._settle_tool(tool, "unknown_outcome")
+
+    def _settle_tool(self, tool: OpenTool, result: ToolOutcome) -> None:
+        """Pass a result on as it comes. The answer waits for the other calls of its response, and for its end."""
+        self._close_tool(tool)
+        if self.is_ready:
+            self._give_result(tool.call_id, result)
+        else:
+            self.held_results = (*self.held_results, (tool.call_id, result))
+        is_active = self.response is Response.ACTIVE and self.response_id == tool.response_id
+        if is_active or (self._waits(tool) and self._awaits_tool(tool.response_id)):
+            return
+        own_ms = self.ask_at - self.now if self.debt is Prompt.ANSWER and self.ask_at != NEVER else 0
+        self._owe(Prompt.ANSWER, max(0, min(own_ms, limits.AFTER_TOOL_MS)), insists=True)
 
     # -- sessions -------------------------------------------------------------------------------------------------------
 
@@ -729,9 +845,9 @@ class Dialogue:
         self.quiet_at = self.now + max(lifetime_ms - limits.ROLLOVER_QUIET_MS, lifetime_ms // 2)
         self.forced_at = self.now + max(lifetime_ms - limits.ROLLOVER_FORCED_MS, lifetime_ms // 2)
         self.out.append(do.Restate())
-        for call_id in self.settled_tools:
-            self._answer_tool(call_id, "settled")
-        self.settled_tools = ()
+        for call_id, result in self.held_results:
+            self._give_result(call_id, result)
+        self.held_results = ()
         if self.held_keys:
             self.out.append(do.SendKeys(self.held_keys))
             self.sent_keys, self.held_keys = self.held_keys, ""
@@ -765,8 +881,15 @@ class Dialogue:
 
     def _leave_session(self) -> None:
         """Take over what a session left open, for the next one."""
-        if self.response is Response.ACTIVE and self.has_audio and self.phase is Phase.TALK:
-            self.debt = self.debt or Prompt.CONTINUE
+        if self.debt is Prompt.FILLER:
+            self.debt = None
+        if self.response is Response.ACTIVE and self.phase is Phase.TALK:
+            if self.has_new_tool and not self._awaits_tool(self.response_id):
+                self.debt, self.insists = Prompt.ANSWER, True  # to the results
+            elif self.has_new_tool and self.ask_at == NEVER:
+                self.debt = None  # until the results come
+            elif self.has_audio:
+                self.debt = self.debt or Prompt.CONTINUE
         if self.speaks or (self.debt is Prompt.ANSWER and not self.insists and not self.has_text):
             self.debt = Prompt.REPEAT if self.phase is Phase.TALK else None
         if self.phase is Phase.CLOSING:
@@ -855,9 +978,13 @@ class Dialogue:
     def _begin_closing(self, reason: Reason, bound_ms: int) -> None:
         self.phase, self.closing, self.has_spoken = Phase.CLOSING, reason, False
         self.debt, self.insists, self.attempts, self.ask_at = None, False, 0, NEVER
-        for call_id in self.open_tools if self.is_ready else ():
-            self._answer_tool(call_id, "cancelled")
-        self.open_tools, self.tools_by, self.keys, self.keys_at = (), NEVER, "", NEVER
+        for tool in self.open_tools:
+            if self.is_ready and tool.call_id not in self.answered:
+                self._answer_tool(tool.call_id, "cancelled")
+        self.open_tools = tuple(tool for tool in self.open_tools if not self._waits(tool))
+        self.tools_by = min((tool.by_ms for tool in self.open_tools), default=NEVER)
+        self.filling = ""
+        self.keys, self.keys_at = "", NEVER
         self.close_by = max(self.now, self.heard_by if self.plays else 0) + bound_ms
 
     def _fall_back(self, reason: Reason) -> None:
@@ -927,9 +1054,9 @@ _CAUSES: Final = {Trouble.LASTING: Reason.AI_REFUSED, Trouble.RATE_LIMIT: Reason
 _VERDICTS: Final[dict[Floor, do.Verdict]] = {Floor.OPEN: "model", Floor.HELD: "cut", Floor.JUDGED: "cut_words"}
 
 
-def _kept(ids: tuple[str, ...], new: str) -> tuple[str, ...]:
+def _kept(ids: tuple[str, ...], new: str, bound: int = MAX_IDS) -> tuple[str, ...]:
     """Append an identifier, within the bound."""
-    return ids if new in ids else (*ids[-MAX_IDS + 1 :], new)
+    return ids if new in ids else (*ids[-bound + 1 :], new)
 
 
 _HANDLERS: Final[dict[type, Callable[[Dialogue, Any], None]]] = {
@@ -979,6 +1106,7 @@ _TIMERS: Final[dict[str, Callable[[Dialogue], None]]] = {
     "keys_at": Dialogue._send_keys,
     "tools_by": Dialogue._on_tools_by,
     "hold_at": Dialogue._on_hold_at,
+    "filler_at": Dialogue._on_filler_at,
     "protect_by": Dialogue._on_protect_by,
     "idle_at": Dialogue._on_idle_at,
     "warn_at": Dialogue._on_warn_at,

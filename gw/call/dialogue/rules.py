@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from gw.config import Agent, Media
+from gw.config import Agent, Media, Say, Tool
+from gw.protocol.ai import HANG_UP_TOOL
 
 Interruptions = Literal["model", "gateway", "none"]
+#: The bridge over the wait for a slow tool: the holding sound, nothing, or a sentence of the agent's and then the sound.
+Filler = Literal["sound", "none", "say"]
 
 #: Pauses before a failed answer is requested again; then the fallback speaks.
 RETRY_PAUSES_MS: Final = (300, 1000)
@@ -14,7 +19,7 @@ RETRY_PAUSES_MS: Final = (300, 1000)
 MAX_WAIT_MS: Final = 20_000
 #: Time the AI has to begin its own response after the caller's turn, before one is requested.
 OWN_RESPONSE_MS: Final = 700
-#: The same after a tool's output.
+#: The same if a tool's result is owed with it.
 AFTER_TOOL_MS: Final = 300
 #: Pause of a replacement session before it speaks: the caller may be speaking already.
 LISTEN_MS: Final = 400
@@ -35,8 +40,10 @@ MAX_TAKEN_BACK: Final = 2
 #: Open tool calls, and tool calls in all.
 MAX_OPEN_TOOLS: Final = 8
 MAX_TOOLS: Final = 100
-#: Bound on a tool, beyond every configurable one: control has failed.
-TOOL_MS: Final = 65_000
+#: Allowance for control to settle a tool, beyond the tool's own bound: a control that restarts takes seconds.
+TOOL_MARGIN_MS: Final = 5000
+#: Tool calls whose identifiers are kept: all that may be carried out, and the latest of the others.
+MAX_KNOWN_TOOLS: Final = 2 * MAX_TOOLS
 #: Allowance for the report that the caller heard everything, beyond the length of what was queued.
 HEARD_MS: Final = 2000
 #: Audio ahead of the caller's ear beyond which no further response is requested: an agent may call tools without end.
@@ -60,6 +67,16 @@ ROLLOVER_RETRY_MS: Final = 5000
 TEXT_MS: Final = 3000
 
 
+class ToolRules(NamedTuple):
+    """Rules of one tool's calls."""
+
+    waits: bool = True  # the answer waits for the result; False: it runs in the background
+    timeout_ms: int = 8000
+    filler: Filler = "sound"
+    filler_after_ms: int = 1200  # from the later of the call and the end of what is heard
+    cancels: bool = False  # an interruption ends it
+
+
 class Rules(NamedTuple):
     """Rules of one agent's dialogues."""
 
@@ -69,8 +86,8 @@ class Rules(NamedTuple):
     cut_after_ms: int = 900  # from the report that speech began to the cut, unless its end is reported before
     resume_after_ms: int = 2000
     protect_greeting_ms: int = 0
-    tools: frozenset[str] = frozenset()
-    hang_up_tool: str = "hang_up"
+    tools: Mapping[str, ToolRules] = MappingProxyType({})  # by name; hanging up is not among them
+    hang_up_tool: str = "hang_up"  # empty: the agent cannot hang up
     answer_ms: int = 15_000  # from a request or a start to the first audio
     stall_ms: int = 5000  # longest pause in a response that speaks
     open_ms: int = 5000  # bound on one attempt at a session
@@ -85,10 +102,13 @@ class Rules(NamedTuple):
     max_keys: int = 20
 
 
-def rules_of(agent: Agent, media: Media, *, resumes: bool, elapsed_ms: int = 0) -> Rules:
+def rules_of(
+    agent: Agent, media: Media, tools: Mapping[str, Tool] = MappingProxyType({}), *, resumes: bool, elapsed_ms: int = 0
+) -> Rules:
     """Return the rules of one call.
 
-    `resumes`: the stream continues a call. `elapsed_ms`: the call's time on earlier streams, part of the longest call.
+    `tools`: all that are configured; the agent has the ones it names. `resumes`: the stream continues a call. `elapsed_ms`: the
+    call's time on earlier streams, part of the longest call.
     """
     turns = agent.turns
     is_parrot = agent.provider == "parrot"  # it cannot be prompted, and the key "#" is its command to hang up
@@ -102,6 +122,8 @@ def rules_of(agent: Agent, media: Media, *, resumes: bool, elapsed_ms: int = 0) 
         cut_after_ms=min(turns.min_speech_ms + turns.silence_ms, _ms(turns.resume_after_s)),
         resume_after_ms=_ms(turns.resume_after_s),
         protect_greeting_ms=turns.protect_greeting_ms,
+        tools={name: _tool_rules(tools[name]) for name in agent.tools if name in tools},
+        hang_up_tool=HANG_UP_TOOL if HANG_UP_TOOL in agent.tools else "",
         answer_ms=_ms(media.ai_answer_s),
         stall_ms=_ms(media.ai_stall_s),
         open_ms=_ms(media.ai_connect_s),
@@ -114,6 +136,16 @@ def rules_of(agent: Agent, media: Media, *, resumes: bool, elapsed_ms: int = 0) 
         warn_ms=_ms(turns.warn_before_end_s),
         collect_keys=agent.keys.mode == "collect" and not is_parrot,
         max_keys=agent.keys.max_digits,
+    )
+
+
+def _tool_rules(tool: Tool) -> ToolRules:
+    return ToolRules(
+        waits=tool.mode == "wait",
+        timeout_ms=_ms(tool.timeout_s),
+        filler="say" if isinstance(tool.filler, Say) else tool.filler,
+        filler_after_ms=_ms(tool.filler_after_s),
+        cancels=tool.on_interrupt == "cancel",
     )
 
 

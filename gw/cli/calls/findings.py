@@ -97,6 +97,7 @@ def findings(call: CallDetails) -> list[Finding]:
         _answers,
         _dead_air,
         _dialogue,
+        _tools,
         _interruptions,
         _ai_leg,
         _worker,
@@ -254,6 +255,15 @@ def _dialogue(call: CallDetails) -> Iterator[Finding]:
             yield Finding(weight, about, sentence if count == 1 else f"{sentence} It happened {_times(count)}.")
 
 
+def _tools(call: CallDetails) -> Iterator[Finding]:
+    """Yield a finding for each kind of failure of each tool."""
+    failed = Counter((event.data.get("tool"), event.data.get("status")) for event in _events(call, "tool_called"))
+    for (tool, status), count in failed.items():
+        if status not in ("ok", "cancelled"):
+            text = f"The tool {tool} gave no result {_times(count)}: {status}. Try it with `tools try {tool}`."
+            yield Finding("odd", "tools", text)
+
+
 def _interruptions(call: CallDetails) -> Iterator[Finding]:
     count = call.quality.bargeins if call.quality else 0
     cut = [turn for turn in call.turns if turn.role == "agent" and turn.interrupted]
@@ -380,7 +390,9 @@ def event_sentence(event: EventRow) -> str:
         case "ai_unreadable":
             return f"an event of the AI could not be read{_detail(data)}"
         case "tool_call":
-            return f"the AI calls {data.get('name')}({data.get('arguments')})"
+            return f"the AI calls {data.get('name')}"
+        case "tool_called":
+            return f"tool {data.get('tool')}: {data.get('status')} after {data.get('ms')} ms"
         case "answer_failed":
             return f"a response failed, and was requested again{_detail(data)}"
         case "session_lost":

@@ -79,6 +79,9 @@ class AiLeg(Protocol):
     def truncate(self, item_id: str, heard_ms: int) -> None:
         """Send how much of an item the caller heard."""
 
+    def state_call(self, call_id: str, name: str, arguments: str) -> None:
+        """Add a tool call of an earlier session to the AI's conversation. Its output follows by `tool_output`."""
+
     def tool_output(self, call_id: str, output: str) -> None:
         """Send the output of a tool call."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
+from types import MappingProxyType
 from typing import Final
 
 from gevent import socket
@@ -13,7 +14,7 @@ from websockets.headers import build_host
 from websockets.uri import parse_uri
 
 from gw.call.state import Reason, ai_reason
-from gw.config import Agent
+from gw.config import Agent, Tool
 from gw.errors import ProtocolError, close_code
 from gw.media.ai.leg import AiLegError, Role
 from gw.media.transport.plain import Transport
@@ -69,18 +70,28 @@ class OpenAiLeg:
         "_reader",
         "_socket",
         "_tls",
+        "_tools",
         "heard_s",
         "transport",
     )
 
     def __init__(
-        self, agent: Agent, api_key: str, tls: ssl.SSLContext, on_pongs: Callable[[float], None] = lambda count: None
+        self,
+        agent: Agent,
+        api_key: str,
+        tls: ssl.SSLContext,
+        on_pongs: Callable[[float], None] = lambda count: None,
+        tools: Mapping[str, Tool] = MappingProxyType({}),
     ) -> None:
-        """`tls`: built once per process; building one takes 24 ms. `on_pongs`: receives the number of pings answered."""
+        """`tls`: built once per process; building one takes 24 ms. `on_pongs`: receives the number of pings answered.
+
+        `tools`: the configured ones.
+        """
         self._agent = agent
         self._api_key = api_key
         self._tls = tls
         self._on_pongs = on_pongs
+        self._tools = tools
         self._close_code = NORMAL
         self._dialect = openai_realtime.Dialect()
         self._socket: WebSocket | None = None
@@ -113,7 +124,7 @@ class OpenAiLeg:
             transport, MAX_MESSAGE_BYTES, is_client=True, first=behind, may_skip=openai_realtime.may_skip, on_pongs=self._on_pongs
         )
         self._reader = MessageReader(self._socket, _parse, openai_realtime.split)
-        self._send(self._dialect.session_update(self._agent))
+        self._send(self._dialect.session_update(self._agent, self._tools))
 
     def _shake_hands(self, transport: Transport | TlsTransport, handshake: ClientHandshake) -> bytes:
         """Read the answer to the upgrade. Returns what was read behind it. Raises AiLegError when it is not a 101."""
@@ -179,6 +190,9 @@ class OpenAiLeg:
 
     def truncate(self, item_id: str, heard_ms: int) -> None:
         self._send(self._dialect.truncate(item_id, heard_ms))
+
+    def state_call(self, call_id: str, name: str, arguments: str) -> None:
+        self._send(self._dialect.function_call(call_id, name, arguments))
 
     def tool_output(self, call_id: str, output: str) -> None:
         self._send(self._dialect.tool_output(call_id, output))

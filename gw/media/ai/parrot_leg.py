@@ -88,6 +88,9 @@ class ParrotLeg:
     def truncate(self, item_id: str, heard_ms: int) -> None:
         """Do nothing: the parrot keeps no history."""
 
+    def state_call(self, call_id: str, name: str, arguments: str) -> None:
+        """Do nothing: the parrot keeps no history."""
+
     def tool_output(self, call_id: str, output: str) -> None:
         """Do nothing: the parrot's only tool is hanging up."""
 

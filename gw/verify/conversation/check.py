@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gw.call.dialogue.machine import NEVER
-from gw.call.dialogue.rules import Rules
+from gw.call.dialogue.rules import Interruptions, Rules, ToolRules
 from gw.verify import scenario_report as report
 from gw.verify.conversation.model import ConversationModel
 from gw.verify.conversation.state import RULES, Scenario
@@ -25,12 +25,20 @@ def _faults(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+#: A tool without a filler.
+_SILENT: Final = ToolRules(timeout_ms=60_000, filler="none")
+_BOOK: Final = _SILENT._replace(waits=False)
 #: Without the timers that a scenario is not about: no idle limit, no longest call, no holding sound.
-_TIMELESS: Final = Rules(
-    max_call_ms=_FAR, warn_ms=0, idle_prompts=0, idle_ms=_FAR, hold_after_ms=_FAR, tools=frozenset({"lookup"})
-)
+_TIMELESS: Final = Rules(max_call_ms=_FAR, warn_ms=0, idle_prompts=0, idle_ms=_FAR, hold_after_ms=_FAR, tools={"lookup": _SILENT})
 _IDLE: Final = _TIMELESS._replace(idle_ms=15_000)
 _JUDGED: Final = _TIMELESS._replace(interruptions="gateway")
+
+
+def _with_tools(*, hold_after_ms: int = _FAR, interruptions: Interruptions = "model", **tools: ToolRules) -> Rules:
+    tools = {"lookup": _SILENT, **tools}
+    return _TIMELESS._replace(hold_after_ms=hold_after_ms, interruptions=interruptions, tools=tools)
+
+
 _ALL: Final = _faults("fail lasting limit empty refuse")
 
 SILENCE: Final = Scenario("a silent caller", _IDLE._replace(idle_prompts=2, hold_after_ms=1000), turns=0)
@@ -51,6 +59,69 @@ TOOL_ELSEWHERE: Final = Scenario(
 LATE_RESULTS: Final = Scenario(
     "late results", _TIMELESS, turns=0, tools=("lookup",), faults=_faults("late stall repeat slow"), budget=2
 )
+TWO_TOOLS: Final = Scenario(
+    "two tools at a time", _TIMELESS, turns=0, tools=("lookup", "lookup"), faults=_faults("repeat session"), budget=1
+)
+TWO_TOOLS_SPOKEN_INTO: Final = Scenario(
+    "two tools, and a turn", _TIMELESS._replace(greets=False), turns=2, tools=("lookup", "lookup")
+)
+BACKGROUND: Final = Scenario("a tool in the background", _with_tools(book=_BOOK), tools=("book",))
+BACKGROUND_AND_TOOL: Final = Scenario(
+    "a tool beside one in the background", _with_tools(book=_BOOK), turns=0, tools=("book", "lookup")
+)
+BACKGROUND_LATE: Final = Scenario(
+    "late results in the background",
+    _with_tools(book=_BOOK),
+    turns=0,
+    tools=("book",),
+    faults=_faults("session late stall repeat"),
+    budget=1,
+)
+FILLER: Final = Scenario(
+    "a sentence while a tool is slow",
+    _with_tools(hold_after_ms=900, lookup=_SILENT._replace(filler="say")),
+    turns=0,
+    tools=("lookup",),
+    faults=_faults("fail limit"),
+    budget=1,
+)
+FILLER_ELSEWHERE: Final = Scenario(
+    "a sentence while a tool is slow, over two sessions",
+    _with_tools(lookup=_SILENT._replace(filler="say")),
+    turns=0,
+    tools=("lookup",),
+    faults=_faults("session"),
+    budget=1,
+)
+FILLER_TWICE: Final = Scenario(
+    "a sentence while two tools are slow",
+    _with_tools(lookup=_SILENT._replace(filler="say")),
+    turns=0,
+    tools=("lookup", "lookup"),
+)
+FILLER_SPOKEN_INTO: Final = Scenario(
+    "a sentence while a tool is slow, and a turn",
+    _with_tools(lookup=_SILENT._replace(filler="say"))._replace(greets=False),
+    turns=2,
+    tools=("lookup",),
+)
+FILLER_SOUND: Final = Scenario(
+    "a sound while a tool is slow",
+    _with_tools(hold_after_ms=900, lookup=_SILENT._replace(filler="sound")),
+    turns=0,
+    tools=("lookup", "lookup"),
+    faults=_faults("starve"),
+    budget=1,
+)
+CANCELLED: Final = Scenario(
+    "an interrupted tool", _with_tools(lookup=_SILENT._replace(cancels=True)), tools=("lookup",), faults=_faults("late"), budget=1
+)
+CANCELLED_JUDGED: Final = Scenario(
+    "an interrupted tool, judged interruptions",
+    _with_tools(lookup=_SILENT._replace(cancels=True), interruptions="gateway"),
+    tools=("lookup",),
+)
+TOOL_ROLLOVER: Final = Scenario("a session expires while a tool runs", _TIMELESS, turns=0, tools=("lookup",), expires_ms=70_000)
 SLOW_TOOL: Final = Scenario("a tool slower than the idle limit", _IDLE._replace(idle_ms=8000), turns=0, tools=("lookup",))
 TOOL_IN_CLOSING: Final = Scenario("a tool called while closing", _IDLE, turns=0, tools=("lookup",))
 GOODBYE: Final = Scenario("a goodbye taken back", _TIMELESS, tools=("hang_up", "hang_up"))
@@ -105,6 +176,8 @@ WRONG_CLOCK: Final = Scenario("a wrong clock", _TIMELESS, turns=0, expires_ms=10
 SCENARIOS: Final = (
     *(SILENCE, PLAIN, JUDGED, FAILURES, HOLD, HOLD_JUDGED, RETRIES, SESSIONS),
     *(TOOLS, UNKNOWN_TOOL, TOOL_ELSEWHERE, LATE_RESULTS, SLOW_TOOL, TOOL_IN_CLOSING),
+    *(TWO_TOOLS, TWO_TOOLS_SPOKEN_INTO, BACKGROUND, BACKGROUND_AND_TOOL, BACKGROUND_LATE),
+    *(FILLER, FILLER_ELSEWHERE, FILLER_TWICE, FILLER_SPOKEN_INTO, FILLER_SOUND, CANCELLED, CANCELLED_JUDGED, TOOL_ROLLOVER),
     *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, LONG_HOLD, PROTECTED),
     *(RECORDED, RECORDED_JUDGED),
     *(FINISHES, FINISHES_GOODBYE, KEYS, KEYS_UNHEARD),

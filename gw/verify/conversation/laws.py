@@ -27,8 +27,10 @@ from gw.verify.conversation.state import (
     SESSION_LIVES,
     STREAM_IS_NOT_CALL,
     TOOL_ONCE,
+    OpenCall,
     Scenario,
     Truth,
+    awaits_tool,
     without_session,
 )
 
@@ -61,22 +63,30 @@ def judge(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
         apply = _COMMANDS.get(type(command))
         if apply is not None:
             truth = apply(scenario, step, truth, command, broken)
-    may_cut = scenario.rules.interruptions != "none" and not truth.held and not truth.protect_ms
-    if may_cut and isinstance(step.event, given.SpeechStarted) and step.machine.phase is Phase.TALK:
+    if _is_cut(scenario, step, truth) and isinstance(step.event, given.SpeechStarted):
         truth = truth._replace(cut_until=truth.responses)
     if isinstance(step.event, given.Audio) and not any(isinstance(one, do.Play) for one in step.out):
         truth = truth._replace(unplayed=step.event.response_id == truth.active)
-    if truth.silent_ms and not waits_in_silence(truth, step.machine):
+    if truth.silent_ms and not waits_in_silence(scenario, truth, step.machine):
         truth = truth._replace(silent_ms=0)
     broken += [rule for rule, is_broken in _after(scenario, step, truth) if is_broken]
     return truth._replace(broken=tuple(broken)) if broken else truth
 
 
-def waits_in_silence(truth: Truth, machine: Dialogue) -> bool:
-    """The caller waits for the agent in a conversation, and hears nothing of it."""
+def waits_in_silence(scenario: Scenario, truth: Truth, machine: Dialogue) -> bool:
+    """The caller waits for the agent in a conversation, and hears nothing of it. A tool may have its own sound, or none."""
     is_answering = truth.creates or (truth.active and not truth.cancelled)
-    waits = truth.owed_ms >= 0 or truth.open_tools or truth.session == "opening" or is_answering
+    waits = truth.owed_ms >= 0 or truth.session == "opening" or is_answering
+    for call in truth.open_tools:
+        rules = scenario.rules.tools[call.name]
+        waits = waits or (rules.waits and rules.filler != "none")
     return bool(waits) and machine.phase is Phase.TALK and not (truth.speaking or (truth.queued and not truth.starved))
+
+
+def silence_ms(scenario: Scenario) -> int:
+    """Longest silence while the caller waits: that of an answer, or of a tool."""
+    rules = scenario.rules
+    return max([rules.hold_after_ms, *(tool.filler_after_ms for tool in rules.tools.values() if tool.filler != "none")])
 
 
 def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str, bool], ...]:
@@ -101,14 +111,37 @@ def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str
         (LIMIT_ANNOUNCED, truth.limited and machine.phase is Phase.TALK),
         (LIMIT_ANNOUNCED, bool(step.before.protect_ms) and step.before.queued and speaks and (truth.held or not truth.queued)),
         (NOT_OVER_THE_CALLER, isinstance(event, given.ResponseStarted) and truth.speaking and is_uncut),
-        (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing) and not truth.filled),
-        (STREAM_IS_NOT_CALL, isinstance(event, given.FramesBack) and truth.filled),
-        (NO_DEAD_AIR, truth.silent_ms > scenario.rules.hold_after_ms and not truth.toned),
+        (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing) and not truth.replaced),
+        (STREAM_IS_NOT_CALL, isinstance(event, given.FramesBack) and truth.replaced),
+        (TOOL_ONCE, bool(truth.due) and truth.session == "ready" and machine.phase is Phase.TALK),
+        (TOOL_ONCE, bool(truth.open_tools) and _is_cut(scenario, step, truth) and _has_cancelled(scenario, truth)),
         (NOT_OVER_THE_CALLER, truth.toned and (truth.speaking or (truth.queued and not truth.starved))),
         (ENDS, step.comes_from_outside),
         (AS_HEARD, truth.session == "ready" and not truth.restated),
         (ONE_EVENT, isinstance(event, given.Unreadable) and len(truth.unreadable) >= MAX_UNREADABLE and truth.session == "ready"),
     )
+
+
+def _is_cut(scenario: Scenario, step: Happening, truth: Truth) -> bool:
+    """The caller takes the floor in this step."""
+    event, before = step.event, step.before
+    if step.machine.phase is not Phase.TALK or scenario.rules.interruptions == "none" or truth.held:
+        return False
+    if isinstance(event, given.HeardOut):
+        return before.held or before.judged
+    return any(isinstance(one, do.Interrupt) for one in step.out) or (
+        isinstance(event, given.SpeechStarted) and not truth.protect_ms
+    )
+
+
+def _has_cancelled(scenario: Scenario, truth: Truth) -> bool:
+    """A tool is still carried out that an interruption ends."""
+    return any(_is_cancelled(scenario, call) for call in truth.open_tools)
+
+
+def _is_cancelled(scenario: Scenario, call: OpenCall) -> bool:
+    rules = scenario.rules.tools[call.name]
+    return rules.cancels and rules.waits
 
 
 def _has_words(event: Input | None) -> bool:
@@ -122,7 +155,12 @@ def _create(scenario: Scenario, step: Happening, truth: Truth, command: do.Creat
     before, prompt = step.before, command.prompt
     is_last = prompt in (Prompt.CLOSING, Prompt.GOODBYE)
     is_idle = prompt is Prompt.CLOSING and step.machine.closing is Reason.IDLE_LIMIT
+    is_filler, awaits = prompt is Prompt.FILLER, awaits_tool(scenario, truth)
+    is_early = awaits and truth.owed_ms < 0 and not (is_filler or is_last)
+    has_filled = truth.filled
     truth = truth._replace(
+        filled=has_filled or is_filler,
+        silent_ms=0 if is_filler else truth.silent_ms,
         creates=truth.creates + 1,
         owed_ms=min(truth.owed_ms, 0),
         waited_ms=0,
@@ -143,6 +181,8 @@ def _create(scenario: Scenario, step: Happening, truth: Truth, command: do.Creat
         (LIMIT_ANNOUNCED, prompt is Prompt.ARE_YOU_THERE and (truth.open_tools or truth.queued)),
         (LIMIT_ANNOUNCED, truth.prompts > scenario.rules.idle_prompts),
         (GOODBYE, truth.goodbyes > 1 + truth.taken_back),
+        (TOOL_ONCE, is_early),
+        (TOOL_ONCE, is_filler and (not awaits or has_filled or scenario.rules.tools[command.tool].filler != "say")),
     )
     broken += [rule for rule, is_broken in rules if is_broken]
     return truth
@@ -185,19 +225,57 @@ def _release(scenario: Scenario, _: Happening, truth: Truth, __: do.ReleaseAudio
     return truth._replace(held=False)
 
 
-def _tool_output(_: Scenario, __: Happening, truth: Truth, command: do.ToolOutput, broken: list[str]) -> Truth:
-    if command.call_id in truth.answers:
+def _tool_output(scenario: Scenario, step: Happening, truth: Truth, command: do.ToolOutput, broken: list[str]) -> Truth:
+    call_id, result = command
+    is_due = call_id in truth.due
+    if call_id in truth.answers or is_due is not (result in ("settled", "unknown_outcome")):
         broken.append(TOOL_ONCE)
-    if command.result == "ok":
+    if result == "cancelled" and step.machine.phase is Phase.TALK and do.CancelTool(call_id) not in step.out:
+        broken.append(TOOL_ONCE)
+    if result == "ok":
         truth = truth._replace(hang_up=True, worded=truth.queued or truth.sounded)
-    left = tuple(one for one in truth.open_tools if one != command.call_id)
-    return truth._replace(answers=(*truth.answers, command.call_id), open_tools=left)
+    if result == "started":
+        if not any(one.call_id == call_id and not scenario.rules.tools[one.name].waits for one in truth.open_tools):
+            broken.append(TOOL_ONCE)
+        return truth._replace(answers=(*truth.answers, call_id))
+    return _without(truth._replace(answers=(*truth.answers, call_id)), call_id)
 
 
-def _want_tool(_: Scenario, __: Happening, truth: Truth, command: do.WantTool, broken: list[str]) -> Truth:
-    if command.call_id in truth.open_tools:
+def _tool_result(_: Scenario, __: Happening, truth: Truth, command: do.ToolResult, broken: list[str]) -> Truth:
+    call_id = command.call_id
+    if call_id not in truth.due or call_id not in truth.answers or call_id in truth.results:
         broken.append(TOOL_ONCE)
-    return truth._replace(open_tools=(*truth.open_tools, command.call_id))
+    return _without(truth._replace(results=(*truth.results, call_id)), call_id)
+
+
+def _without(truth: Truth, call_id: str) -> Truth:
+    """The AI has a call's result."""
+    left = tuple(one for one in truth.open_tools if one.call_id != call_id)
+    return truth._replace(
+        open_tools=left, due=tuple(one for one in truth.due if one != call_id), filled=truth.filled and bool(left)
+    )
+
+
+def _want_tool(scenario: Scenario, step: Happening, truth: Truth, command: do.WantTool, broken: list[str]) -> Truth:
+    event, call_id = step.event, command.call_id
+    if call_id in step.before.wanted or not isinstance(event, given.ToolCall) or event.name not in scenario.rules.tools:
+        broken.append(TOOL_ONCE)
+        return truth
+    if not scenario.rules.tools[event.name].waits and do.ToolOutput(call_id, "started") not in step.out:
+        broken.append(TOOL_ONCE)
+    return truth._replace(open_tools=(*truth.open_tools, OpenCall(call_id, int(event.response_id[1:]), event.name)))
+
+
+def _cancel_tool(scenario: Scenario, step: Happening, truth: Truth, command: do.CancelTool, broken: list[str]) -> Truth:
+    was_open = [one for one in step.before.open_tools if one.call_id == command.call_id]
+    if (
+        not _is_cut(scenario, step, truth)
+        or command.call_id not in truth.answers
+        or not was_open
+        or not _is_cancelled(scenario, was_open[0])
+    ):
+        broken.append(TOOL_ONCE)
+    return truth
 
 
 def _open_session(_: Scenario, step: Happening, truth: Truth, __: do.OpenSession, broken: list[str]) -> Truth:
@@ -281,12 +359,14 @@ _COMMANDS: Final[dict[type, _Apply]] = {
     do.SendKeys: lambda _, __, truth, ___, ____: truth._replace(unsent_keys=False, unanswered_keys=True),
     do.WarnOfEnd: lambda _, __, truth, ___, ____: truth._replace(warned=True),
     do.ToolOutput: _tool_output,
+    do.ToolResult: _tool_result,
     do.WantTool: _want_tool,
+    do.CancelTool: _cancel_tool,
     do.OpenSession: _open_session,
     do.OpenSuccessor: _open_successor,
     do.Swap: _swap,
     do.Restate: lambda _, __, truth, ___, ____: truth._replace(restated=True),
-    do.FillSilence: lambda _, __, truth, command, ____: truth._replace(filled=command.on),
+    do.FillSilence: lambda _, __, truth, command, ____: truth._replace(replaced=command.on),
     do.Note: _note,
     do.End: _end,
 }

@@ -8,7 +8,7 @@ about the parties, `laws` judges each step, `check.GRANTED` lists the assumption
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from gw.call.dialogue.inputs import Input, Trouble
 from gw.call.dialogue.machine import NEVER, Dialogue
 from gw.call.dialogue.rules import MAX_UNREADABLE, STABLE_MS, UNREADABLE_WINDOW_MS
 from gw.call.state import Reason
-from gw.verify.conversation.laws import Happening, judge, waits_in_silence
+from gw.verify.conversation.laws import Happening, judge, silence_ms, waits_in_silence
 from gw.verify.conversation.state import (
     ENDS,
     NO_DEAD_AIR,
@@ -27,6 +27,7 @@ from gw.verify.conversation.state import (
     Scenario,
     State,
     Truth,
+    awaits_tool,
     refused,
     without_session,
 )
@@ -42,8 +43,20 @@ _LIMIT_MS: Final = 4000
 _FIELDS: Final = tuple(name for name in Dialogue.__slots__ if name not in ("out", "rules", "now"))
 _read: Final = attrgetter(*_FIELDS)
 _TIMERS: Final = tuple(n for n, name in enumerate(_FIELDS) if name.endswith(("_at", "_by")))
-_PASTS: Final = tuple(_FIELDS.index(name) for name in ("ready_ms", "lost_ms"))
+_PASTS: Final = tuple(_FIELDS.index(name) for name in ("ready_ms", "lost_ms", "quiet_ms"))
 _UNREADABLE: Final = _FIELDS.index("unreadable")
+_OPEN_TOOLS: Final = _FIELDS.index("open_tools")
+
+
+def _filler_of(names: Sequence[str]) -> Callable[[Dialogue, tuple[object, ...]], None]:
+    """Build the function that sets these fields. A loop over their names takes three times as long."""
+    made: dict[str, Any] = {}
+    exec(f"def fill(machine, values):\n    ({', '.join(f'machine.{name}' for name in names)},) = values", made)
+    fill: Callable[[Dialogue, tuple[object, ...]], None] = made["fill"]
+    return fill
+
+
+_fill: Final = _filler_of(_FIELDS)
 
 #: Kinds of a refused or failed answer: the fault's name, the AI's account of it, the wait it asks for.
 _REFUSALS: Final = (
@@ -51,6 +64,8 @@ _REFUSALS: Final = (
     ("lasting", Trouble.LASTING, 0),
     ("limit", Trouble.RATE_LIMIT, _LIMIT_MS),
 )
+#: Faults that cost a session, whose age then counts. Without them a session is lost only to an AI that never acts again.
+_LOSSES: Final = frozenset({"session", "stall", "unreadable"})
 _FAILURES: Final = (("fail", Trouble.PASSING, 0), *_REFUSALS[1:])
 
 
@@ -68,7 +83,7 @@ class ConversationModel:
         if self.scenario.recorded_ms:
             recorded = given.Recorded(self.scenario.recorded_ms)
             truth = judge(self.scenario, Happening(recorded, truth, machine, machine.on(recorded, 0)), truth)
-        return State(_snapshot(machine), truth, self.scenario.budget)
+        return _state(self.scenario, machine, truth, self.scenario.budget)
 
     def wrong(self, state: State) -> Iterable[str]:
         """The rules that this state violates."""
@@ -82,7 +97,8 @@ class ConversationModel:
         if truth.held or truth.judged:
             return (NOT_OVER_THE_CALLER,)
         closes = self.scenario.rules.idle_ms < FAR_MS or truth.hang_up or truth.closing_asked
-        owing = ((ENDS, closes), (NO_DEAD_AIR, truth.owed_ms >= 0), (SESSION_LIVES, truth.swap == "ready"))
+        waits = truth.owed_ms >= 0 or bool(truth.open_tools)
+        owing = ((ENDS, closes), (NO_DEAD_AIR, waits), (SESSION_LIVES, truth.swap == "ready"))
         return [rule for rule, is_owed in owing if is_owed]
 
     def steps(self, state: State) -> Sequence[Step[State]]:
@@ -116,8 +132,7 @@ class _Moves:
 
     def _machine(self, fields: tuple[object, ...]) -> Dialogue:
         machine: Dialogue = Dialogue.__new__(Dialogue)
-        for name, value in zip(_FIELDS, fields, strict=True):
-            setattr(machine, name, value)
+        _fill(machine, fields)
         machine.rules, machine.now, machine.out = self._rules, 0, []
         return machine
 
@@ -130,7 +145,7 @@ class _Moves:
             self.found.append(Step(f"{label} -> {error!r}", State((), truth._replace(broken=(ENDS,)), faults), kind))
             return
         after = judge(self._scenario, Happening(event, self._truth, machine, out), truth)
-        self.found.append(Step(f"{label}{_text(out)}", State(_snapshot(machine), after, faults), kind))
+        self.found.append(Step(f"{label}{_text(out)}", _state(self._scenario, machine, after, faults), kind))
 
     # -- time -----------------------------------------------------------------------------------------------------------
 
@@ -178,6 +193,9 @@ class _Moves:
         )
         faults = self._state.faults - cost
         stalled = machine.answer_by <= 0 or machine.open_by <= 0
+        for tool in machine.open_tools:
+            if tool.by_ms <= 0 and any(call.call_id == tool.call_id for call in truth.open_tools):
+                truth = self._settled(truth, tool.call_id)
         if stalled or machine.tools_by <= 0 or machine.speech_by <= 0:  # a party gave no sign: a fault, or its last
             is_fault = faults > 0 and "stall" in self._scenario.faults
             faults, truth = faults - is_fault, truth._replace(dead=not is_fault)
@@ -196,15 +214,16 @@ class _Moves:
             return
         after = judge(self._scenario, Happening(None, self._truth, machine, out, bounded), truth)
         stalls = after.session == "ready" and after.active and after.sounded and not (after.called or after.cancelled)
-        if owed_ms > PROMISE_MS or (stalls and after.waited_ms > self._rules.stall_ms):
+        is_silent = self._silent_ms(self._truth, ms) > silence_ms(self._scenario)
+        if owed_ms > PROMISE_MS or is_silent or (stalls and after.waited_ms > self._rules.stall_ms):
             after = after._replace(broken=(*after.broken, NO_DEAD_AIR))
-        self.found.append(Step(f"{label}{_text(out)}", State(_snapshot(machine), after, faults), SURE))
+        self.found.append(Step(f"{label}{_text(out)}", _state(self._scenario, machine, after, faults), SURE))
 
     def _silent_ms(self, truth: Truth, ms: int) -> int:
         """Time that the caller has waited in silence, in scenarios with a holding sound."""
         if self._rules.hold_after_ms >= FAR_MS or truth.toned:
             return 0
-        return truth.silent_ms + ms if waits_in_silence(truth, self._machine(self._state.machine)) else 0
+        return truth.silent_ms + ms if waits_in_silence(self._scenario, truth, self._machine(self._state.machine)) else 0
 
     def _is_covered(self, truth: Truth) -> bool:
         """Something bounded is under way for the caller who waits."""
@@ -215,15 +234,29 @@ class _Moves:
             return machine.open_by < FAR_MS
         if truth.creates or (truth.active and not truth.cancelled):
             return machine.answer_by < FAR_MS
-        if truth.open_tools:
+        if awaits_tool(self._scenario, truth):
             return machine.tools_by < FAR_MS
         return (truth.slow and machine.cancel_by < FAR_MS) or (truth.wait_ms > 0 and machine.ask_at < FAR_MS)
+
+    def _settled(self, truth: Truth, call_id: str) -> Truth:
+        """A tool has a result, which the AI gets as it comes. The answer waits for the response's other calls."""
+        (call,) = (one for one in truth.open_tools if one.call_id == call_id)
+        left = tuple(one for one in truth.open_tools if one is not call)
+        truth = truth._replace(open_tools=left, due=(*truth.due, call_id), filled=truth.filled and bool(left))
+        is_active = truth.active and not truth.cancelled and call.response == truth.responses
+        rules = self._rules.tools[call.name]
+        if is_active or (rules.waits and awaits_tool(self._scenario, truth, call.response)):
+            return truth
+        if rules.filler == "none":
+            truth = truth._replace(silent_ms=0)
+        return self._owed(truth)
 
     def _owed(self, truth: Truth) -> Truth:
         """An answer is owed from now on, by a response that the AI begins later."""
         if truth.hang_up or truth.closing_asked:
             return truth
-        return truth._replace(owed_ms=0, owed_from=truth.responses + 1 + truth.creates, insists=True)
+        owed_from = truth.responses + 1 + truth.creates + (truth.own and not truth.speaking)
+        return truth._replace(owed_ms=0, owed_from=owed_from, insists=True)
 
     # -- the AI ---------------------------------------------------------------------------------------------------------
 
@@ -266,6 +299,7 @@ class _Moves:
                 responses=number,
                 sounded=False,
                 called=False,
+                called_new=False,
                 waited_ms=0,
                 cancelled=bool(truth.doomed),
                 own=truth.own and bool(truth.doomed),
@@ -307,7 +341,8 @@ class _Moves:
             self._add(f"AI: {here} cancelled", ended, done._replace(goodbyes=0), kind=SURE)
             return
         if truth.sounded or truth.called:
-            after = self._owed(done) if truth.called and not truth.open_tools else done  # a tool's result is owed an answer
+            asks = truth.called and not awaits_tool(self._scenario, truth, truth.responses if truth.called_new else 0)
+            after = self._owed(done) if asks else done  # a tool's result is owed an answer
             self._add(f"AI: {here} done", given.ResponseDone(here), after)
         elif self._may_fail("empty"):
             self._add(f"AI: {here} done, empty", given.ResponseDone(here), _failed(done), cost=1)
@@ -321,7 +356,9 @@ class _Moves:
         truth, names = self._truth, self._scenario.tools
         if truth.tools < len(names) and not truth.cancelled:
             name, call_id = names[truth.tools], f"t{truth.tools + 1}"
-            called = truth._replace(called=True, tools=truth.tools + 1, wanted=(*truth.wanted, call_id))
+            called = truth._replace(
+                called=True, called_new=True, tools=truth.tools + 1, wanted=(*truth.wanted, call_id), silent_ms=0
+            )
             self._add(f"AI: calls {name} ({call_id})", given.ToolCall(truth.active, call_id, name), called)
         if truth.wanted and self._may_fail("repeat"):
             event = given.ToolCall(truth.active, truth.wanted[-1], names[truth.tools - 1])
@@ -348,6 +385,8 @@ class _Moves:
             silent = truth._replace(speaking=False, own=mode != "gateway", judged=truth.held)
             if not (truth.held or truth.closing_asked or truth.hang_up):
                 silent = _asked(silent)
+            if mode != "gateway":  # the AI's own answer has the tools' results so far
+                silent = silent._replace(insists=silent.insists and silent.unanswered_keys)
             self._add("caller: is silent", given.SpeechStopped(item_id), silent)
         elif truth.session == "ready" and not truth.texted:
             texted = truth._replace(texted=True, judged=False)
@@ -380,12 +419,10 @@ class _Moves:
     def control(self) -> None:
         """Tools are settled, also twice; the budget is spent; an operator hangs up."""
         truth = self._truth
-        if truth.open_tools:
-            call_id, *rest = truth.open_tools
-            settled = truth._replace(open_tools=tuple(rest))
-            self._add(f"control: {call_id} settled", given.ToolSettled(call_id), settled if rest else self._owed(settled))
-        if truth.answers and self._may_fail("late"):
-            call_id = truth.answers[-1]
+        for call in truth.open_tools:
+            self._add(f"control: {call.call_id} settled", given.ToolSettled(call.call_id), self._settled(truth, call.call_id))
+        call_id = truth.answers[-1] if truth.answers else ""
+        if call_id and self._may_fail("late") and not any(call.call_id == call_id for call in truth.open_tools):
             self._add(f"control: {call_id} settled again", given.ToolSettled(call_id), truth, cost=1)
         if self._may_fail("budget") and not truth.limited:
             self._add("control: the budget is spent", given.BudgetSpent(), truth._replace(limited=True), cost=1)
@@ -417,13 +454,24 @@ def _told(truth: Truth, trouble: Trouble, wait_ms: int, *, heeded: bool) -> Trut
     return truth._replace(wait_ms=max(truth.wait_ms, wait_ms), lasting=trouble is Trouble.LASTING and heeded)
 
 
-def _snapshot(machine: Dialogue) -> tuple[object, ...]:
-    """The machine's fields, without differences that no later decision depends on."""
-    if machine.is_ready:
-        machine.lost_ms, machine.ready_ms = 0, max(machine.ready_ms, -STABLE_MS)
-    else:
+def _state(scenario: Scenario, machine: Dialogue, truth: Truth, faults: int) -> State:
+    """Make a state, without differences that no later decision depends on."""
+    first = int((truth.trailing or truth.active or "r0")[1:]) or truth.responses + 1  # the response that events may still name
+    if 0 < truth.owed_from <= first or 0 < truth.cut_until < first:
+        owed_from = truth.owed_from if truth.owed_from > first else 0
+        truth = truth._replace(owed_from=owed_from, cut_until=truth.cut_until if truth.cut_until >= first else 0)
+    if machine.dropped or machine.ended:
+        named = (truth.active, truth.trailing)
+        machine.dropped = tuple(one for one in machine.dropped if one in named)
+        machine.ended = tuple(one for one in machine.ended if one in named)
+    if machine.quiet_ms != NEVER and not machine._fillers():
+        machine.quiet_ms = 0
+    if not machine.is_ready:
         machine.ready_ms = NEVER
-    return tuple(_read(machine))
+    else:
+        machine.lost_ms = 0
+        machine.ready_ms = max(machine.ready_ms, -STABLE_MS) if scenario.faults & _LOSSES else -STABLE_MS
+    return State(tuple(_read(machine)), truth, faults)
 
 
 def _shifted(machine: tuple[Any, ...], ms: int) -> tuple[object, ...]:
@@ -435,6 +483,8 @@ def _shifted(machine: tuple[Any, ...], ms: int) -> tuple[object, ...]:
     for n in _PASTS:
         if values[n] != NEVER:
             values[n] = max(values[n] - ms, -FAR_MS)
+    if values[_OPEN_TOOLS]:
+        values[_OPEN_TOOLS] = tuple(tool._replace(by_ms=tool.by_ms - ms) for tool in values[_OPEN_TOOLS])
     values[_UNREADABLE] = tuple(at - ms for at in values[_UNREADABLE] if at - ms > -FAR_MS)
     return tuple(values)
 

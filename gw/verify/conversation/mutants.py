@@ -53,7 +53,7 @@ def _in(method: str, old: str, new: str) -> Change:
 
 #: In the order of the rules they aim at.
 MUTANTS: Final = (
-    Mutant("an answer to speech is not owed", _in("_on_speech_stopped", "self._owe(", "(lambda *a: None)("), check.PLAIN),
+    Mutant("an answer to speech is not owed", _in("_on_speech_stopped", "self._await_own_response()", "pass"), check.PLAIN),
     Mutant(
         "a turn whose start was not reported is not answered",
         _in("_on_speech_stopped", "self._on_speech_started(given.SpeechStarted(event.item_id))", "pass"),
@@ -66,7 +66,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "an answer under way has no holding sound",
-        _in("_update_hold_sound", "self.is_owing and", "self.is_owing and self.response is not Response.ACTIVE and"),
+        _in("_update_hold_sound", "not self.is_owing or", "not self.is_owing or self.response is Response.ACTIVE or"),
         check.HOLD_JUDGED,
     ),
     Mutant("the holding sound comes too late", _in("_update_hold_sound", "self.rules.hold_after_ms", "2000"), check.HOLD),
@@ -91,7 +91,7 @@ MUTANTS: Final = (
     Mutant("keys are not answered", _in("_send_keys", "self._owe(Prompt.ANSWER, 0, insists=True)", "pass"), check.KEYS),
     Mutant(
         "a tool's result is not answered",
-        _in("_on_tool_settled", "self._owe(Prompt.ANSWER, limits.AFTER_TOOL_MS, insists=True)", "pass"),
+        _in("_settle_tool", "self._owe(Prompt.ANSWER, max(0, min(own_ms, limits.AFTER_TOOL_MS)), insists=True)", "pass"),
         check.TOOLS,
     ),
     Mutant("a request has no deadline", _in("_ask", "self.answer_by = self.now + self.rules.answer_ms", "pass"), check.PLAIN),
@@ -276,16 +276,20 @@ MUTANTS: Final = (
     Mutant(
         "a repeated call is answered again",
         _in(
-            "_on_tool_call",
-            "event.call_id in self.answered or event.call_id in self.open_tools or event.call_id in self.settled_tools",
+            "_is_known",
+            "call_id in self.answered or any(call_id == one for one, _ in self.held_results)",
             "False",
         ),
         check.TOOLS,
     ),
-    Mutant("an open call is wanted again", _in("_on_tool_call", " or event.call_id in self.open_tools", ""), check.LATE_RESULTS),
+    Mutant(
+        "an open call is wanted again",
+        _in("_is_known", "any(tool.call_id == call_id for tool in self.open_tools)", "False"),
+        check.LATE_RESULTS,
+    ),
     Mutant(
         "a late result is sent",
-        _in("_on_tool_settled", "if event.call_id not in self.open_tools:", "if False:"),
+        _in("_settle_tool", "self._close_tool(tool)", "pass"),
         check.LATE_RESULTS,
     ),
     Mutant(
@@ -295,11 +299,13 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a tool that is never settled stays open",
-        _in("_on_tools_by", 'self._answer_tool(call_id, "timeout")', "pass"),
+        _in("_on_tools_by", 'self._settle_tool(tool, "unknown_outcome")', "pass"),
         check.LATE_RESULTS,
     ),
-    Mutant("a tool has no bound", _in("_on_tool_call", "self.tools_by = self.now + limits.TOOL_MS", "pass"), check.TOOLS),
-    Mutant("the end leaves a call open", _in("_begin_closing", 'self._answer_tool(call_id, "cancelled")', "pass"), check.TOOLS),
+    Mutant("a tool has no bound", _in("_open_tool", "self.tools_by = min(self.tools_by, tool.by_ms)", "pass"), check.TOOLS),
+    Mutant(
+        "the end leaves a call open", _in("_begin_closing", 'self._answer_tool(tool.call_id, "cancelled")', "pass"), check.TOOLS
+    ),
     Mutant(
         "a call while closing is not answered",
         _in("_on_tool_call", 'self._answer_tool(event.call_id, "cancelled")', "pass"),
@@ -310,15 +316,15 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a result that came without a session is lost",
-        _in("_use_session", 'self._answer_tool(call_id, "settled")', "pass"),
+        _in("_use_session", "self._give_result(call_id, result)", "pass"),
         check.TOOL_ELSEWHERE,
     ),
     Mutant(
         "a result is kept for the next session and sent now too",
         _in(
-            "_on_tool_settled",
-            '    if self.is_ready:\n        self._answer_tool(event.call_id, "settled")\n    else:',
-            '    if self.is_ready:\n        self._answer_tool(event.call_id, "settled")\n    if True:',
+            "_settle_tool",
+            "    if self.is_ready:\n        self._give_result(tool.call_id, result)\n    else:",
+            "    if self.is_ready:\n        self._give_result(tool.call_id, result)\n    if True:",
         ),
         check.TOOL_ELSEWHERE,
     ),
@@ -335,6 +341,79 @@ MUTANTS: Final = (
             "self.closing = Reason.IDLE_LIMIT; self.has_spoken = True; self._end()",
         ),
         check.SILENCE,
+    ),
+    Mutant(
+        "an answer does not wait for its response's other calls",
+        _in("_settle_tool", "(self._waits(tool) and self._awaits_tool(tool.response_id))", "False"),
+        check.TWO_TOOLS,
+    ),
+    Mutant(
+        "an answer to results does not wait for the response that calls",
+        _in("_settle_tool", "is_active or ", ""),
+        check.TWO_TOOLS,
+    ),
+    Mutant(
+        "a repeated call is answered before its result comes",
+        _in("_on_response_done", "event.response_id if has_new_tool else None", "event.response_id"),
+        check.TOOLS,
+    ),
+    Mutant("a result is kept from the AI", _in("_settle_tool", "self._give_result(tool.call_id, result)", "pass"), check.TOOLS),
+    Mutant(
+        "a result that preceded its response's end is lost with the session",
+        _in("_leave_session", "self.debt, self.insists = Prompt.ANSWER, True  # to the results", "pass"),
+        check.TOOL_ELSEWHERE,
+    ),
+    Mutant(
+        "a tool in the background has no first output",
+        _in("_open_tool", 'self._answer_tool(event.call_id, "started")', "pass"),
+        check.BACKGROUND,
+    ),
+    Mutant(
+        "the caller waits for a tool in the background",
+        _in("_waits", "return self.rules.tools[tool.name].waits", "return True"),
+        check.BACKGROUND,
+    ),
+    Mutant(
+        "the result from the background is a second output",
+        _in("_give_result", "if call_id in self.answered:", "if False:"),
+        check.BACKGROUND_LATE,
+    ),
+    Mutant(
+        "the result from the background is lost",
+        _in("_give_result", "self.out.append(do.ToolResult(call_id, result))", "pass"),
+        check.BACKGROUND,
+    ),
+    Mutant("an interruption leaves tools under way", _in("_cut", "self._cancel_tools()", "pass"), check.CANCELLED),
+    Mutant(
+        "an interruption leaves tools under way once all is heard",
+        _in("_on_all_heard", "self._release()\n        self._cancel_tools()\n    elif", "self._release()\n    elif"),
+        check.CANCELLED_JUDGED,
+    ),
+    Mutant(
+        "an interrupted tool continues",
+        _in("_cancel_tools", "self.out.append(do.CancelTool(tool.call_id))", "pass"),
+        check.CANCELLED,
+    ),
+    Mutant(
+        "an interruption ends every tool",
+        _in("_cancel_tools", "self.rules.tools[tool.name].cancels and ", ""),
+        check.TWO_TOOLS_SPOKEN_INTO,
+    ),
+    Mutant("a sentence bridges one wait again and again", _in("_on_filler_at", "not self.filling and ", ""), check.FILLER_TWICE),
+    Mutant(
+        "a sentence for a tool outlives its session",
+        _in("_leave_session", "if self.debt is Prompt.FILLER:", "if False:"),
+        check.FILLER_ELSEWHERE,
+    ),
+    Mutant(
+        "a sentence for a tool counts as the answer",
+        _in("_settle_tool", "limits.AFTER_TOOL_MS)), insists=True)", "limits.AFTER_TOOL_MS)))"),
+        check.FILLER,
+    ),
+    Mutant(
+        "the sound for a slow tool comes too late",
+        _in("_fillers", "rules.filler_after_ms, tool.name", "5000, tool.name"),
+        check.FILLER_SOUND,
     ),
     Mutant("the idle limit counts while a tool is open", _in("_is_quiet", " and not self.open_tools", ""), check.SLOW_TOOL),
     Mutant(
@@ -521,7 +600,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a failed idle prompt is requested again",
-        _in("_retry", "self.debt is Prompt.ARE_YOU_THERE and trouble is not Trouble.LASTING", "False"),
+        _in("_retry", "self.debt in (Prompt.ARE_YOU_THERE, Prompt.FILLER) and", "self.debt is Prompt.FILLER and"),
         check.IDLE_FAILS,
     ),
     Mutant(

@@ -22,6 +22,14 @@ RULES: Final = (
 )
 
 
+class OpenCall(NamedTuple):
+    """A tool call that is carried out. `response`: the number of its response."""
+
+    call_id: str
+    response: int
+    name: str
+
+
 class Scenario(NamedTuple):
     """One exploration: the agent's rules, and how often what may happen."""
 
@@ -50,6 +58,7 @@ class Truth(NamedTuple):
     active: str = ""  # the response under way at the AI
     sounded: bool = False  # it had audio
     called: bool = False  # it called a tool
+    called_new: bool = False  # one that no earlier response called
     cancelled: bool = False  # by the caller's voice or by us: its end is on the way
     responses: int = 0
     trailing: str = ""  # an ended response, of which audio may still come
@@ -65,9 +74,12 @@ class Truth(NamedTuple):
     owed_ms: int = -1  # since an answer is owed without cover; -1: none is owed
     owed_from: int = 0  # responses before this one do not answer
     insists: bool = False  # nor does one that met our request
-    open_tools: tuple[str, ...] = ()
+    open_tools: tuple[OpenCall, ...] = ()
+    due: tuple[str, ...] = ()  # calls that control settled, whose results the AI does not have
     wanted: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()  # of calls in the background
+    filled: bool = False  # a sentence was requested to bridge the wait for a tool
     tools: int = 0
     keys: int = 0
     pressed: bool = False  # keys without terminator wait
@@ -78,7 +90,7 @@ class Truth(NamedTuple):
     taken_back: int = 0
     unreadable: tuple[int, ...] = ()  # times before now, within the window
     silent_frames: bool = False
-    filled: bool = False
+    replaced: bool = False  # the caller's missing frames, by silence
     slow: bool = False  # the AI takes long to end what was cancelled
     wait_ms: int = 0  # the AI asked us to wait so long
     lasting: bool = False  # the AI refuses permanently
@@ -109,6 +121,12 @@ class State(NamedTuple):
     faults: int
 
 
+def awaits_tool(scenario: Scenario, truth: Truth, response: int = 0) -> bool:
+    """A tool is carried out for whose result an answer waits. `response`: of the calls of this one."""
+    calls = truth.open_tools
+    return bool(calls) and any(response in (0, call.response) and scenario.rules.tools[call.name].waits for call in calls)
+
+
 def refused(truth: Truth) -> Truth:
     """The AI refused a request: a later response answers."""
     owed_from = truth.owed_from - (truth.owed_from > truth.responses + 1)
@@ -117,7 +135,9 @@ def refused(truth: Truth) -> Truth:
 
 def without_session(truth: Truth) -> Truth:
     """The session is gone, with everything under way in it."""
-    lost = (truth.sounded and truth.active and not truth.cancelled) or truth.speaking  # words of the agent, or of the caller
+    is_saying = truth.active and not truth.cancelled
+    has_results = truth.called_new and not any(call.response == truth.responses for call in truth.open_tools)
+    lost = (is_saying and (truth.sounded or has_results)) or truth.speaking  # words of the agent, or of the caller
     if lost and not truth.hang_up and not truth.closing_asked:
         truth = truth._replace(owed_ms=max(0, truth.owed_ms), owed_from=truth.responses + 1)
     return truth._replace(

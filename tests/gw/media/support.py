@@ -386,7 +386,7 @@ class FakeLeg:
     def __getattr__(self, verb: str) -> Callable[..., None]:
         if verb.startswith("_"):
             raise AttributeError(verb)
-        return lambda *arguments: self.sent.append((verb, *arguments))
+        return lambda *arguments, **named: self.sent.append((verb, *arguments, *named.values()))
 
 
 def put_in_place(call: Call, leg: FakeLeg) -> None:

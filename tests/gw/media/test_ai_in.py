@@ -154,7 +154,9 @@ def test_an_unknown_tool_is_answered_and_the_ai_asked_again(rig: Rig) -> None:
     ((call_id, output),) = rig.leg.of("tool_output")
     assert (call_id, json.loads(output)["error"]) == ("call_1", "invalid_arguments")
     assert rig.leg.sent[-1] == ("create_response",)
-    assert rig.notes("tool_call") == [{"name": "order_pizza", "arguments": "{}", "item": "i1"}]
+    assert rig.notes("tool_call") == [{"name": "order_pizza", "id": "call_1", "item": "i1"}]
+    (note,) = rig.notes("tool_called")
+    assert (note["tool"], note["status"]) == ("order_pizza", "invalid_arguments")
 
 
 def test_the_hang_up_tool_closes_the_call(rig: Rig) -> None:

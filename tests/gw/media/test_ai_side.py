@@ -11,6 +11,7 @@ from gw.call.conversation import CUT, ROOT, Utterance
 from gw.call.dialogue.inputs import Input, SuccessorFailed, SuccessorReady
 from gw.call.playout import Truncation
 from gw.call.state import Reason
+from gw.call.tool_calls import ToolCalls
 from gw.call.turns import Turn
 from gw.config import Agent
 from gw.media.ai.openai_leg import OpenAiLeg
@@ -44,14 +45,14 @@ def test_an_announcement_is_a_system_item_before_its_request(side: AiSide) -> No
 def test_a_short_history_comes_before_the_audio(side: AiSide) -> None:
     side.conversation.resume_from([Utterance("caller", "Hello?"), Utterance("agent", "Hello.")])
     side.uplink.push("AA==")
-    side.restate([])
+    side.restate([], ToolCalls("CA1"))
     side.create_response("")
     assert sent(side) == ["say", "say", "send_audio", "create_response"]
 
 
 def test_an_item_of_the_history_has_the_id_that_a_correction_deletes(side: AiSide) -> None:
     turn = Turn(1, "agent", "One two three four.", "i1", 0, False, None)
-    side.restate([turn])
+    side.restate([turn], ToolCalls("CA1"))
     side.add_turns([turn._replace(interrupted=True, heard_ms=500, length_ms=1000)])
     (_, _, _, told, _), (_, deleted), (_, _, text, corrected, after) = (one for one in side.leg.sent if one[0] != "send_audio")
     assert told == deleted == "t1"
@@ -61,7 +62,7 @@ def test_an_item_of_the_history_has_the_id_that_a_correction_deletes(side: AiSid
 def test_a_long_history_is_sent_in_slices_before_anything_else(side: AiSide) -> None:
     side.conversation.resume_from([Utterance("caller", str(n)) for n in range(40)])
     side.uplink.push("AA==")
-    side.restate([])
+    side.restate([], ToolCalls("CA1"))
     side.create_response("")
     side.cancel()
     assert sent(side) == ["say"] * SEND_BATCH
@@ -72,7 +73,7 @@ def test_a_long_history_is_sent_in_slices_before_anything_else(side: AiSide) -> 
 def test_a_leg_that_is_replaced_gets_nothing_more(side: AiSide) -> None:
     side.conversation.resume_from([Utterance("caller", str(n)) for n in range(40)])
     old = side.leg
-    side.restate([])
+    side.restate([], ToolCalls("CA1"))
     side.reopen(0.0)
     gevent.sleep(0.02)
     assert [verb for verb, *_ in old.sent] == ["say"] * SEND_BATCH + ["close"]
@@ -102,14 +103,14 @@ def test_an_item_that_is_not_played_is_truncated_once(side: AiSide) -> None:
 
 def test_a_replaced_leg_is_closed_and_the_callers_audio_kept(side: AiSide) -> None:
     old = side.leg
-    side.restate([])
+    side.restate([], ToolCalls("CA1"))
     side.uplink.push("AA==")
     side.reopen(monotonic() + 1.0)
     side.uplink.push("AQ==")
     gevent.sleep(0)
     assert (old.of("send_audio"), ("close",) in old.sent, old._woken.is_set()) == (["AA=="], True, True)
     assert side.leg.of("send_audio") == []
-    side.restate([])
+    side.restate([], ToolCalls("CA1"))
     assert side.leg.of("send_audio") == ["AQ=="]
 
 

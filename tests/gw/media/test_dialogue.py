@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, get_args
 
 import gevent
 import pytest
@@ -24,7 +24,8 @@ from gw.media import dialogue
 from gw.media.ai.leg import AiLegError
 from gw.media.ai_in import AiIn
 from gw.media.ai_side import SEND_BATCH
-from gw.media.dialogue import _ACTS, _NOTES, _OUTPUTS, DEAD_AIR_MS
+from gw.media.call_tools import _OUTPUTS
+from gw.media.dialogue import _ACTS, _NOTES, DEAD_AIR_MS
 from gw.protocol import ai
 from tests.gw.media.support import ContextMaker, FakeLeg, call_of, put_in_place, transport_and_peer, until
 
@@ -74,8 +75,7 @@ def commands() -> set[type]:
 
 
 def test_every_command_has_an_act() -> None:
-    """All but the one for tools, which no agent has."""
-    assert set(_ACTS) == commands() - {do.WantTool}
+    assert set(_ACTS) == commands()
 
 
 def test_every_note_and_output_of_the_machine_has_words() -> None:
@@ -83,6 +83,7 @@ def test_every_note_and_output_of_the_machine_has_words() -> None:
     assert all(f'Note("{name}"' in source for name in _NOTES)
     assert source.count("do.Note(") == sum(source.count(f'do.Note("{name}"') for name in _NOTES)
     assert all(f'"{result}"' in source for result in _OUTPUTS)
+    assert set(_OUTPUTS) == set(get_args(do.ToolOutcome)) - {"settled", "started"}
 
 
 def test_keys_are_sent_together_and_answered_and_noted_without_their_digits(rig: Rig) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from time import monotonic
 
 import gevent
+import msgspec
 import pytest
 
+from gw import bus
 from gw.call.dialogue.machine import Floor, Phase
 from gw.call.state import Reason, State
-from gw.config import Agent, Turns
+from gw.config import Agent, Say, Tool, Turns
 from gw.media import dialogue
 from gw.media.ai.leg import AiLegError
 from gw.media.ai_in import AiIn
@@ -20,6 +22,12 @@ from tests.gw.call.dialogue import shortcut
 from tests.gw.media.support import ContextMaker, FakeLeg, call_of, put_in_place, transport_and_peer
 
 STEPS = 120
+TOOLS = {
+    "lookup": Tool(),
+    "slow": Tool(filler=Say(say="One moment.")),
+    "book": Tool(mode="background"),
+    "search": Tool(on_interrupt="cancel"),
+}
 
 
 class Walk:
@@ -28,17 +36,23 @@ class Walk:
     def __init__(self, contexts: ContextMaker, seed: int, clock: Callable[[int], None]) -> None:
         self.random = random.Random(seed)
         self.pass_ms = clock
-        self.context, _ = contexts.context()
+        self.context, self.emitted = contexts.context(tools=TOOLS)
         self.transport, self.peer = transport_and_peer()
         interruptions = self.random.choice(("model", "gateway", "none"))
         turns = Turns(interruptions=interruptions, protect_greeting_ms=self.random.choice((0, 2000)))
         fallback = self.random.choice(("goodbye", "transfer"))
         agent = Agent(provider="openai", greeting="Hello", fallback=fallback, transfer_to="+15550100", turns=turns)
+        agent = msgspec.structs.replace(agent, tools=("hang_up", *TOOLS))
         self.call = call_of(self.context, agent, self.transport)
-        self.call.ai._new_leg = FakeLeg
-        put_in_place(self.call, FakeLeg())
+        self.legs: list[FakeLeg] = []
+        self.call.ai._new_leg = self.make_leg
+        put_in_place(self.call, self.make_leg())
         self.ai_in = AiIn(self.call)
         self.responses = self.words = self.calls = 0
+
+    def make_leg(self) -> FakeLeg:
+        self.legs.append(FakeLeg())
+        return self.legs[-1]
 
     def receive(self, *events: ai.AiEvent) -> None:
         self.ai_in._dispatch(list(events), self.call.ai.number)
@@ -83,7 +97,17 @@ class Walk:
 
     def call_tool(self) -> None:
         self.calls += 1
-        self.receive(ai.ToolCall(self.response, "", f"t{self.calls}", self.random.choice(("lookup", "lookup", "hang_up")), "{}"))
+        self.receive(
+            ai.ToolCall(self.response, "", f"t{self.calls}", self.random.choice((*TOOLS, "lookup", "unknown", "hang_up")), "{}")
+        )
+
+    def settle(self) -> None:
+        """Settle a job of this call, also one that was settled, or given up."""
+        jobs = [event for event in self.emitted if isinstance(event, bus.JobWanted)]
+        if jobs:
+            job = self.random.choice(jobs)
+            outcome, output = self.random.choice((("ok", "42"), ("refused", '{"error":"refused"}')))
+            self.call.on_job_settled(bus.JobSettled(job.id, job.call_sid, outcome, output))
 
     def press(self) -> None:
         self.call.on_key(self.random.choice("1#"))
@@ -125,9 +149,16 @@ class Walk:
         elif machine.phase is Phase.CLOSING:
             assert call.state.now is State.CLOSING
             assert call.ai.is_wanted or not machine.is_ready
+        assert len(call.tools.open_jobs) == len(machine.open_tools) or machine.phase is not Phase.TALK
+        outputs = self.outputs()
+        assert len(outputs) == len(set(outputs))
         assert (call.dialogue._hold_sound._player is not None) == machine.holds_sound
         assert call.downlink.tx.held == (machine.floor is Floor.HELD)
         assert call.uplink._ready <= machine.is_ready
+
+    def outputs(self) -> list[tuple[int, str]]:
+        """Return each output the AI was sent, with the number of its leg."""
+        return [(n, sent[1]) for n, leg in enumerate(self.legs) for sent in leg.sent if sent[0] == "tool_output"]
 
     def close(self) -> None:
         self.call.dialogue.stop()
@@ -139,6 +170,7 @@ class Walk:
 ACTS = (
     *[Walk.ready, Walk.begin, Walk.begin, Walk.sound, Walk.sound, Walk.sound, Walk.done, Walk.done, Walk.fail, Walk.error],
     *[Walk.unreadable, Walk.speak, Walk.fall_silent, Walk.transcribe, Walk.call_tool, Walk.press, Walk.hear, Walk.pause],
+    *[Walk.call_tool, Walk.settle, Walk.settle],
     *[Walk.lose, Walk.pass_time, Walk.pass_time, Walk.succeed],
 )
 

@@ -9,7 +9,7 @@ from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
 from gw.call.dialogue.inputs import Input, Trouble
 from gw.call.dialogue.machine import NEVER, Dialogue, Phase
-from gw.call.dialogue.rules import LIFETIME_MS, MAX_UNREADABLE, ROLLOVER_QUIET_MS, TEXT_MS, Rules
+from gw.call.dialogue.rules import LIFETIME_MS, MAX_UNREADABLE, ROLLOVER_QUIET_MS, TEXT_MS, TOOL_MARGIN_MS, Rules, ToolRules
 from gw.call.state import Reason
 
 
@@ -17,7 +17,7 @@ class Talk:
     """A dialogue and its clock."""
 
     def __init__(self, rules: Rules | None = None) -> None:
-        self.machine = Dialogue.begin(rules or Rules(tools=frozenset({"lookup"})), 0)
+        self.machine = Dialogue.begin(rules or Rules(tools={"lookup": ToolRules()}), 0)
         self.now_ms = 0
 
     def on(self, *events: Input) -> list[Command]:
@@ -41,6 +41,11 @@ class Talk:
     def speak(self, response_id: str) -> None:
         """Let the AI speak a whole response, and the caller hear it."""
         self.on(given.ResponseStarted(response_id), given.Audio(response_id), given.ResponseDone(response_id), given.HeardOut())
+
+    def call(self, *tools: str) -> list[Command]:
+        """Let the AI call tools in a response without words: t1, t2 and so on."""
+        calls = [given.ToolCall("r1", f"t{n}", name) for n, name in enumerate(tools, 1)]
+        return self.on(given.ResponseStarted("r1"), *calls, given.ResponseDone("r1"))
 
 
 def test_the_agent_answers_without_a_request() -> None:
@@ -239,9 +244,230 @@ def test_the_answer_to_a_tool_follows_its_result() -> None:
     talk.greet()
     talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.ResponseStarted("r1"))
     assert talk.on(given.ToolCall("r1", "t1", "lookup"), given.ResponseDone("r1")) == [do.WantTool("t1")]
-    assert talk.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled")]
-    assert talk.wait(300) == [do.Create(Prompt.ANSWER)]
+    assert talk.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled"), do.Create(Prompt.ANSWER)]
     assert talk.on(given.ToolSettled("t1")) == []
+
+
+def test_the_answer_waits_for_every_call_of_its_response_and_for_its_end() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.ResponseStarted("r1"))
+    assert talk.on(given.ToolCall("r1", "t1", "lookup"), given.ToolSettled("t1")) == [
+        do.WantTool("t1"),
+        do.ToolOutput("t1", "settled"),
+    ]
+    assert talk.on(given.ToolCall("r1", "t2", "lookup"), given.ToolCall("r1", "t3", "lookup")) == [
+        do.WantTool("t2"),
+        do.WantTool("t3"),
+    ]
+    assert talk.on(given.ToolSettled("t3"), given.ResponseDone("r1")) == [do.ToolOutput("t3", "settled")]
+    assert talk.wait(500) == []
+    assert talk.on(given.ToolSettled("t2")) == [do.ToolOutput("t2", "settled"), do.Create(Prompt.ANSWER)]
+
+
+def test_a_result_that_came_during_speech_is_in_the_answer_the_ai_begins_itself() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.call("lookup")
+    assert talk.on(given.SpeechStarted("c1"), given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled")]
+    assert talk.on(given.SpeechStopped("c1")) == []
+    assert talk.wait(299) == []
+    own = Talk()
+    own.greet()
+    own.call("lookup")
+    own.on(given.SpeechStarted("c1"), given.ToolSettled("t1"), given.SpeechStopped("c1"))
+    own.speak("r2")
+    assert own.wait(2000) == []
+    assert talk.wait(1) == [do.Create(Prompt.ANSWER)]
+
+
+def test_a_result_that_follows_speech_waits_for_the_answer_the_ai_begins_itself() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.call("lookup")
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+    talk.wait(100)
+    assert talk.on(given.ToolSettled("t1"), given.ResponseStarted("r2")) == [do.ToolOutput("t1", "settled")]
+    assert talk.on(given.Audio("r2", 500), given.ResponseDone("r2")) == [do.Play()]
+    assert talk.wait(300) == [do.Create(Prompt.ANSWER)]
+
+
+def test_a_tool_in_the_background_is_answered_immediately_and_its_result_follows() -> None:
+    talk = Talk(Rules(tools={"book": ToolRules(waits=False)}))
+    talk.greet()
+    out = talk.call("book")
+    assert out == [do.WantTool("t1"), do.ToolOutput("t1", "started"), do.Create(Prompt.ANSWER)]
+    talk.speak("r2")
+    assert talk.wait(10_000) == []
+    assert talk.on(given.ToolSettled("t1")) == [do.ToolResult("t1", "settled"), do.Create(Prompt.ANSWER)]
+    assert talk.on(given.ToolSettled("t1")) == []
+
+
+def test_a_result_in_the_background_is_kept_for_the_next_session() -> None:
+    talk = Talk(Rules(tools={"book": ToolRules(waits=False)}))
+    talk.greet()
+    talk.call("book")
+    talk.speak("r2")
+    talk.on(given.SessionLost(Reason.AI_LOST))
+    assert talk.on(given.ToolSettled("t1")) == []
+    assert talk.on(given.SessionReady()) == [do.Restate(), do.ToolResult("t1", "settled")]
+    assert talk.wait(400) == [do.Create(Prompt.ANSWER)]
+
+
+def test_a_tool_that_is_never_settled_has_an_unknown_outcome() -> None:
+    talk = Talk(Rules(tools={"lookup": ToolRules(timeout_ms=8000, filler="none")}))
+    talk.greet()
+    talk.call("lookup")
+    assert talk.wait(8000 + TOOL_MARGIN_MS - 1) == []
+    assert talk.wait(1) == [do.ToolOutput("t1", "unknown_outcome"), do.Create(Prompt.ANSWER)]
+    assert talk.on(given.ToolSettled("t1")) == []
+
+
+def test_each_tool_has_its_own_bound() -> None:
+    talk = Talk(Rules(tools={"quick": ToolRules(timeout_ms=1000, filler="none"), "slow": ToolRules(filler="none")}))
+    talk.greet()
+    talk.call("slow", "quick")
+    assert talk.wait(1000 + TOOL_MARGIN_MS) == [do.ToolOutput("t2", "unknown_outcome")]
+    assert talk.wait(7000) == [do.ToolOutput("t1", "unknown_outcome"), do.Create(Prompt.ANSWER)]
+
+
+def test_eight_calls_are_open_at_most_and_a_hundred_in_all() -> None:
+    talk = Talk()
+    talk.greet()
+    out = talk.call(*["lookup"] * 9)
+    assert out == [*(do.WantTool(f"t{n}") for n in range(1, 9)), do.ToolOutput("t9", "busy")]
+    for n in range(1, 9):
+        talk.on(given.ToolSettled(f"t{n}"))
+    talk.speak("r2")
+    for n in range(10, 101):
+        assert talk.on(given.ToolCall("r3", f"t{n}", "lookup")) == [do.WantTool(f"t{n}")]
+        talk.on(given.ToolSettled(f"t{n}"))
+    assert talk.on(given.ToolCall("r3", "t101", "lookup")) == [do.ToolOutput("t101", "busy")]
+    assert talk.on(given.ToolCall("r3", "t1", "lookup")) == [do.Note("tool_repeated")]
+
+
+def test_arguments_over_their_bound_are_not_sent() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"))
+    called = given.ToolCall("r1", "t1", "lookup", is_readable=False)
+    assert talk.on(called, given.ResponseDone("r1")) == [do.ToolOutput("t1", "invalid_arguments"), do.Create(Prompt.ANSWER)]
+
+
+def test_an_agent_without_the_tool_cannot_hang_up() -> None:
+    talk = Talk(Rules(hang_up_tool=""))
+    talk.greet()
+    assert talk.call("hang_up") == [do.ToolOutput("t1", "unknown_tool"), do.Create(Prompt.ANSWER)]
+    assert talk.machine.phase is Phase.TALK
+
+
+def test_a_call_that_comes_again_while_it_is_open_causes_no_answer() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.call("lookup")
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.ResponseStarted("r2"), given.Audio("r2", 500))
+    assert talk.on(given.ToolCall("r2", "t1", "lookup"), given.ResponseDone("r2")) == [do.Note("tool_repeated")]
+    assert talk.on(given.HeardOut(), given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled"), do.Create(Prompt.ANSWER)]
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_an_interruption_gives_up_the_tools_that_ask_for_it(*, cancels: bool) -> None:
+    talk = Talk(Rules(tools={"lookup": ToolRules(cancels=cancels)}))
+    talk.greet()
+    talk.call("lookup")
+    out = talk.on(given.SpeechStarted("c1"))
+    assert out == ([do.ToolOutput("t1", "cancelled"), do.CancelTool("t1")] if cancels else [])
+    assert talk.on(given.ToolSettled("t1")) == ([] if cancels else [do.ToolOutput("t1", "settled")])
+
+
+def test_where_the_gateway_judges_a_cough_gives_no_tool_up() -> None:
+    talk = Talk(Rules(interruptions="gateway", tools={"lookup": ToolRules(cancels=True)}))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000), given.ToolCall("r1", "t1", "lookup"), given.ResponseDone("r1"))
+    assert talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1")) == [do.HoldAudio(), do.ReleaseAudio()]
+    talk.wait(300)
+    talk.on(given.SpeechStarted("c2"))
+    cut = [do.Interrupt("cut"), do.ReleaseAudio(), do.ToolOutput("t1", "cancelled"), do.CancelTool("t1")]
+    assert talk.wait(900) == cut
+
+
+def test_the_sound_for_a_slow_tool_counts_from_the_later_of_the_call_and_the_end_of_what_is_heard() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.call("lookup")
+    assert talk.wait(1199) == []
+    assert talk.wait(1) == [do.HoldSound(True)]
+    heard = Talk()
+    heard.greet()
+    heard.on(given.ResponseStarted("r1"), given.Audio("r1", 700), given.ToolCall("r1", "t1", "lookup"), given.ResponseDone("r1"))
+    heard.wait(700)
+    assert heard.on(given.HeardOut()) == []
+    assert heard.wait(1199) == []
+    assert heard.wait(1) == [do.HoldSound(True)]
+
+
+def test_an_answer_to_a_tool_has_the_sound_when_the_tool_would_have_had_it() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.call("lookup")
+    talk.wait(1000)
+    assert talk.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled"), do.Create(Prompt.ANSWER)]
+    assert talk.wait(200) == [do.HoldSound(True)]
+
+
+def test_a_sentence_bridges_a_slow_tool_once_and_then_the_sound() -> None:
+    talk = Talk(Rules(tools={"lookup": ToolRules(filler="say")}))
+    talk.greet()
+    talk.call("lookup")
+    assert talk.wait(1200) == [do.Create(Prompt.FILLER, "lookup")]
+    talk.speak("r2")
+    assert talk.wait(1200) == [do.HoldSound(True)]
+    out = talk.on(given.ToolSettled("t1"))
+    assert out == [do.ToolOutput("t1", "settled"), do.Create(Prompt.ANSWER)]
+
+
+def test_the_answer_to_a_tool_waits_for_the_sentence_that_bridges_it() -> None:
+    talk = Talk(Rules(tools={"lookup": ToolRules(filler="say")}))
+    talk.greet()
+    talk.call("lookup")
+    talk.wait(1200)
+    assert talk.on(given.ToolSettled("t1"), given.ResponseStarted("r2")) == [do.ToolOutput("t1", "settled")]
+    assert talk.on(given.Audio("r2", 500), given.ResponseDone("r2")) == [do.Play(), do.Create(Prompt.ANSWER)]
+
+
+@pytest.mark.parametrize("trouble", [Trouble.NONE, Trouble.PASSING, Trouble.RATE_LIMIT])
+def test_a_sentence_that_fails_is_replaced_by_the_sound(trouble: Trouble) -> None:
+    talk = Talk(Rules(tools={"lookup": ToolRules(filler="say")}))
+    talk.greet()
+    talk.call("lookup")
+    talk.wait(1200)
+    assert talk.on(given.ResponseStarted("r2"), given.ResponseDone("r2", False, trouble)) == []
+    assert talk.wait(0) == [do.HoldSound(True)]
+    assert talk.wait(2000) == []
+
+
+def test_a_sentence_that_a_rate_limit_forbids_is_replaced_by_the_sound() -> None:
+    talk = Talk(Rules(tools={"lookup": ToolRules(filler="say")}))
+    talk.on(given.SessionReady(), given.CreateRefused(Trouble.RATE_LIMIT, 9000))
+    talk.call("lookup")
+    assert talk.wait(1200) == [do.HoldSound(True)]
+
+
+def test_results_that_came_before_their_response_ended_are_answered_by_the_next_session() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "lookup"), given.ToolSettled("t1"))
+    talk.on(given.SessionLost(Reason.AI_LOST))
+    assert talk.on(given.SessionReady()) == [do.Restate()]
+    assert talk.wait(400) == [do.Create(Prompt.ANSWER)]
+
+
+def test_a_hang_up_leaves_no_call_open() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 900), given.ToolCall("r1", "t1", "lookup"))
+    out = talk.on(given.ToolCall("r1", "t2", "hang_up"), given.ToolCall("r1", "t3", "lookup"))
+    assert out == [do.ToolOutput("t2", "ok"), do.ToolOutput("t1", "cancelled"), do.ToolOutput("t3", "cancelled")]
 
 
 def test_a_response_that_falls_silent_is_bridged_by_the_holding_sound() -> None:

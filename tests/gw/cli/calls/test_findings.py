@@ -198,6 +198,13 @@ def test_figures_that_were_not_measured_give_no_finding() -> None:
     assert verdict(call, findings(call)).startswith("The call has no quality report")
 
 
+def test_a_tool_that_failed_is_named_with_its_status() -> None:
+    statuses = ("ok", "timeout", "timeout", "cancelled")
+    found = findings(_call(events=[_event("tool_called", 3.0, tool="lookup", status=status, ms=1) for status in statuses]))
+    (sentence,) = (finding.sentence for finding in found if finding.about == "tools")
+    assert sentence == "The tool lookup gave no result twice: timeout. Try it with `tools try lookup`."
+
+
 def test_the_worst_finding_is_first() -> None:
     said = findings(_call(quality={"underrun_ms": 40, "bargeins": 1}))
     assert [finding.weight for finding in said] == sorted((finding.weight for finding in said), key=("bad", "odd", "good").index)
@@ -227,7 +234,8 @@ def test_the_timeline_is_chronological_and_begins_before_the_answer() -> None:
     [
         ("ai_leg_lost", {"reason": "ai_lost", "detail": "reset"}, "the AI leg was lost: the AI's socket broke (reset)"),
         ("ai_leg_replaced", {"reason": "expiring"}, "the AI leg was replaced, because the old session was about to expire"),
-        ("tool_call", {"name": "hang_up", "arguments": "{}"}, "the AI calls hang_up({})"),
+        ("tool_call", {"name": "hang_up", "id": "call_1"}, "the AI calls hang_up"),
+        ("tool_called", {"tool": "lookup", "status": "timeout", "ms": 8004}, "tool lookup: timeout after 8004 ms"),
         ("resumed", {"n": 2}, "the call resumed on another stream, number 2"),
         ("transfer_wanted", {"to": "+1555"}, "transfer to +1555 requested"),
         ("transferred", {"to": "+1555"}, "transfer to +1555 done"),

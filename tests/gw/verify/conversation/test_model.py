@@ -7,7 +7,7 @@ import random
 import pytest
 
 from gw.call.dialogue.machine import Dialogue
-from gw.call.dialogue.rules import Interruptions, Rules
+from gw.call.dialogue.rules import Interruptions, Rules, ToolRules
 from gw.verify.conversation.model import ConversationModel
 from gw.verify.conversation.state import ENDS, Scenario, State
 from tests.gw.call.dialogue import shortcut
@@ -38,7 +38,7 @@ def walk(scenario: Scenario, seed: int, steps: int) -> tuple[State, list[str]]:
 @pytest.mark.parametrize("seed", range(40))
 def test_long_conversations_keep_the_rules(seed: int, interruptions: Interruptions, monkeypatch: pytest.MonkeyPatch) -> None:
     shortcut.compare(monkeypatch)
-    rules = Rules(tools=frozenset({"lookup"}), interruptions=interruptions, max_call_ms=300_000)
+    rules = Rules(tools={"lookup": ToolRules()}, interruptions=interruptions, max_call_ms=300_000)
     rules = rules._replace(protect_greeting_ms=seed % 2 * 900)
     tools = ("lookup", "unknown", "hang_up", "lookup", "hang_up")
     scenario = Scenario("long", rules, turns=8, tools=tools, keys="12#3", faults=FAULTS, budget=6, expires_ms=200_000)

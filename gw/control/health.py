@@ -130,7 +130,7 @@ class Health:
             "readiness": msgspec.to_builtins(self.readiness()),
             "workers": msgspec.to_builtins(self._bus.workers()),
             "fleet": self._machine.status(),
-            "calls": len(self._bus.owned_calls()),
+            "calls": len(self._bus.calls.owned()),
             "backlog": self._spool.backlog(),
             "poison": self._spool.poisoned(),
             "jobs": {"open": self._jobs.backlog().open, "oldest_s": round(self._jobs.backlog().oldest_s, 3)},

@@ -34,6 +34,7 @@ from gw.control.admin.server import AdminServer
 from gw.control.bus.server import BusServer
 from gw.control.calls.after_stream import AfterStream
 from gw.control.calls.lost_calls import LostCalls
+from gw.control.calls.registry import Calls
 from gw.control.calls.status_callbacks import StatusCallbacks
 from gw.control.fleet import Fleet, Lease
 from gw.control.health import Health
@@ -137,7 +138,8 @@ class Control:
         )
         schema = self._schema = Schema(store, on_ready=forwarder.retry)
         self._lost = LostCalls(spool, page, notify=forwarder.notify)
-        server = self._bus = BusServer(var_dir / "bus.sock", spool, on_lost=self._lost.add)
+        calls = Calls()
+        server = self._bus = BusServer(var_dir / "bus.sock", spool, calls, on_lost=self._lost.add)
         opened.callback(server.stop)
 
         jobs = self._jobs = Jobs(spool, page, tool_handlers(config, page), settle=server.settle)
@@ -145,10 +147,9 @@ class Control:
         # Acts on events.
         spending = self._spending = Spending(config, store, server, page)
         accounts = Accounts(config)
-        self._after_stream = AfterStream(
-            store, on_lost=config.server.on_lost, is_lost=server.is_lost, spent_usd=spending.spent_usd
-        )
-        self._transfers = Transfers(accounts, done=self._after_stream.on_transferred)
+        check_owner, spent_usd = server.check_owner, spending.spent_usd
+        after_stream = AfterStream(store, calls, on_lost=config.server.on_lost, check_owner=check_owner, spent_usd=spent_usd)
+        self._transfers = Transfers(accounts, done=calls.on_transferred)
         self._recording = RecordingService(
             config,
             store,
@@ -156,7 +157,8 @@ class Control:
             page,
             claimant=identity.gateway,
             claims=claims,
-            is_owned=server.is_owned,
+            is_owned=calls.is_owned,
+            is_over=calls.is_over,
             store_away_s=forwarder.failed_at_s,
             may_settle=lease.may_settle,
             adopted=lambda: self._fleet.adopted(),
@@ -164,8 +166,9 @@ class Control:
         self._status_callbacks = StatusCallbacks(
             store,
             self._recording.rows,
-            server,
+            calls,
             gateway=identity.gateway,
+            hang_up=server.hang_up,
             on_call_over=self._recording.recorder.on_call_over,
             on_lost=self._lost.add,
             spooled=spool.progress,
@@ -180,7 +183,7 @@ class Control:
             page,
             owner=identity.gateway,
             machine=self._host,
-            is_owned=server.is_owned,
+            is_owned=calls.is_owned,
             require_schema=schema.require,
             may_settle=lease.may_settle,
         )
@@ -201,7 +204,7 @@ class Control:
             identity,
             self._machine,
             longest_call_s=config.media.max_call_s,
-            owned=server.owned_calls,
+            owned=calls.owned,
             end_calls=self._lost.add,
             backlog=spool.backlog,
             require_schema=schema.require,
@@ -266,11 +269,11 @@ class Control:
 
         # Subscriptions: each of these parts precedes its subscriber.
         forwarder.subscribe(self._on_stored)
-        server.answer_with(self._after_stream.answer)
+        server.answer_with(after_stream.answer)
         server.make_jobs_with(jobs.of_event, jobs.on_accepted)
         server.answer_jobs_with(jobs.results)
         server.subscribe(lambda _event: forwarder.notify())
-        acting = (self._recording.recorder, self._status_callbacks, self._after_stream, self._transfers, self._ops.talk)
+        acting = (self._recording.recorder, self._status_callbacks, self._transfers, self._ops.talk)
         for part in (spending, *acting):
             server.subscribe(part.on_event)
 
@@ -302,7 +305,7 @@ class Control:
         self._retention.start()
         self._spawn(self._watch_orphans)
         if self._spool.was_replaced:
-            self._spawn(partial(self._recording.recover_claims, self._bus.owned_calls))
+            self._spawn(partial(self._recording.recover_claims, self._bus.calls.owned))
         self._spawn(self._health.keep_gauges)
         self._spawn(self._spending.run)
         self._spawn(self._machine.run)
@@ -352,12 +355,7 @@ class Control:
     def _watch_orphans(self) -> None:
         """End the calls that earlier processes left open, once the id is held: until then another gateway may have them."""
         self._lease.held.wait()
-        self._lost.watch_orphans(
-            self._store,
-            self._identity.gateway,
-            owned=lambda: self._bus.owned_calls() | self._bus.calls_seen(),
-            done=self._bus.stop_tracking_seen,
-        )
+        self._lost.watch_orphans(self._store, self._identity.gateway, self._bus.calls.is_known)
 
     def _on_stored(self, event: bus.Event) -> None:
         """Pass on a stored event. Raises StoreUnavailable."""

@@ -170,7 +170,7 @@ class AdminCommands:
             return self._recorder.want(row.call_sid, row.account_sid or "", row.first_audio_at, lists=True)
         if row.state == "claimed" and claimant_of(row.owner) != self._recorder.claimant:
             raise CommandError("failed", f"{row.owner} has claimed it: retry there, or wait until the claim expires")
-        return self._recorder.take_up(row, create=self._bus.is_owned(row.call_sid))
+        return self._recorder.take_up(row, create=self._bus.calls.is_owned(row.call_sid))
 
     def _reconcile(self) -> Any:
         self._require_credentials()
@@ -210,7 +210,7 @@ class AdminCommands:
     def _transfer(self, args: _Transfer) -> Any:
         """Let Twilio leave the stream of a live call and dial another number."""
         self._require_credentials()
-        if not self._bus.is_owned(args.call_sid):
+        if not self._bus.calls.is_owned(args.call_sid):
             self._refuse_ended(args.call_sid)
         account = self._account_of(args.call_sid)
         try:

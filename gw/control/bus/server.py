@@ -5,7 +5,7 @@ commit they are acknowledged and passed to the subscribers. An event the spool a
 again. A worker that sends garbage, falls silent or does not read loses its connection only: it reconnects and sends again
 whatever was not acknowledged. A worker whose process ended, or that does not return within RETURN_S, loses its calls.
 
-Interprets no event beyond a call's start and end. Waits for no subscriber.
+Notes each event in the registry of calls before its publication. Waits for no subscriber.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from gw import bus
 from gw.call.state import Reason
 from gw.control.bus.link import BusLink
 from gw.control.bus.workers import HoldView, WorkerRecord, Workers, WorkerView
+from gw.control.calls.registry import Calls
 from gw.control.jobs.lifecycle import Job
 from gw.control.jobs.table import Wanted
 from gw.control.spool import Spool, SpoolError
@@ -63,9 +64,10 @@ FromWorker = bus.FromWorker | bus.Command | bus.Unreadable
 class BusServer:
     """Listens at `path`. Construction binds, `start` serves."""
 
-    def __init__(self, path: Path, spool: Spool, *, on_lost: Callable[[set[str]], None]) -> None:
+    def __init__(self, path: Path, spool: Spool, calls: Calls, *, on_lost: Callable[[set[str]], None]) -> None:
         """`on_lost` receives the calls of a worker that can no longer end them. Raises OSError for a path in use or unusable."""
         self._spool = spool
+        self.calls = calls
         self._on_lost = on_lost
         self._subscribers: list[Subscriber] = []
         self._workers = Workers()
@@ -78,7 +80,6 @@ class BusServer:
         self._results: Callable[[bus.JobsOpen], Sequence[bus.JobSettled]] = lambda open_jobs: ()
         self._answers = gevent.pool.Pool(MAX_ANSWERS)
         self._draining = False
-        self._seen: set[str] | None = set()
         self.spool_problem = ""  # why the last commit failed; empty after a success
         self._version_problem = ""  # the worker last refused for its version; empty after REFUSED_FOR_S
         self._refused_s = 0.0
@@ -131,38 +132,19 @@ class BusServer:
         """Return long holds of the workers' hubs, newest first."""
         return self._workers.holds()
 
-    def owned_calls(self) -> set[str]:
-        """Return the calls alive at a worker, connected or expected back."""
-        return self._workers.owned_calls()
-
-    def calls_seen(self) -> set[str]:
-        """Return every call seen since the start, until `stop_tracking_seen`: the orphan pass must not end these."""
-        return set() if self._seen is None else set(self._seen)
-
-    def stop_tracking_seen(self) -> None:
-        """Drop the set of seen calls."""
-        self._seen = None
-
-    def is_owned(self, call_sid: str) -> bool:
-        return self._workers.owner(call_sid) is not None
-
-    def is_lost(self, call_sid: str) -> bool:
-        """Return True when no worker has the call. A worker found dead here loses its calls now, not at the next check."""
-        worker = self._workers.owner(call_sid)
+    def check_owner(self, call_sid: str) -> None:
+        """If the call's worker is dead, take its calls now, not at the next check."""
+        worker = self._owner(call_sid)
         if worker is not None and worker.gone:
             self._give_up(worker, "its process ended")
-            return True
-        return worker is None
 
     def hang_up(self, call_sid: str, reason: str) -> bool:
         """Send the call's worker the command to end it. Returns False when no connected worker owns the call."""
-        worker = self._workers.owner(call_sid)
-        return worker is not None and worker.link is not None and worker.link.send(bus.HangUp(call_sid, reason))
+        return self._send(call_sid, bus.HangUp(call_sid, reason))
 
     def settle(self, settled: bus.JobSettled) -> bool:
         """Send a job's result to the worker of its call. Returns False when no connected worker owns the call."""
-        worker = self._workers.owner(settled.call_sid)
-        return worker is not None and worker.link is not None and worker.link.send(settled)
+        return self._send(settled.call_sid, settled)
 
     def drain(self, on: bool) -> int:
         """Send a drain, or its end, to every worker, also to those that connect later. Returns the number sent now."""
@@ -243,8 +225,8 @@ class BusServer:
             worker.link.close()  # an older connection of the same process, which sends its unacknowledged events again here
         worker.link = link
         worker.connections += 1
-        self._note_seen(worker.calls)
-        log.info("worker %d connected, pid %d, %d calls", worker.index, worker.pid, len(worker.calls))
+        self.calls.on_hello(hello, time.monotonic())
+        log.info("worker %d connected, pid %d, %d calls", worker.index, worker.pid, len(hello.calls))
         if self._draining:
             link.send(bus.Drain(True))
         return worker
@@ -272,11 +254,9 @@ class BusServer:
                 if isinstance(entry, bus.Unreadable):  # the forwarder sets it aside, with the reason
                     log.error("worker %d sent event %d, which this version cannot read", worker.index, entry.n)
                     continue
-                former = self._workers.on_event(worker, entry.event)
+                former = self._workers.get(self.calls.on_event(worker.instance, entry.event, time.monotonic()))
                 if former is not None and former.link is not None and isinstance(entry.event, bus.CallStarted):
                     former.link.send(bus.HangUp(entry.event.call_sid, Reason.PHONE_LOST))  # Twilio has left its stream
-                if isinstance(entry.event, bus.CallStarted):
-                    self._note_seen({entry.event.call_sid})
                 self._publish(entry.event)
         for question in questions:  # after the events that came with it
             if not self._answers.full():  # otherwise the worker's wait for the answer ends
@@ -325,9 +305,7 @@ class BusServer:
         if worker.link is not link:
             return
         worker.link = None
-        if worker.gone and not worker.calls:
-            self._workers.remove(worker)
-        elif not self._missing.full():
+        if not self._missing.full():
             self._missing.spawn(self._await_return, worker, worker.connections)
         else:
             self._give_up(worker, "too many workers are missing")
@@ -344,16 +322,20 @@ class BusServer:
         return None
 
     def _give_up(self, worker: WorkerRecord, why: str) -> None:
-        orphaned = self._workers.remove(worker)
-        if orphaned:
+        if not self._workers.remove(worker):
+            return
+        if orphaned := self.calls.on_worker_lost(worker.instance, time.monotonic()):
             log.error("worker %d (pid %d) lost %d calls: %s", worker.index, worker.pid, len(orphaned), why)
             self._on_lost(orphaned)
         else:
             log.info("worker %d (pid %d) left", worker.index, worker.pid)
 
-    def _note_seen(self, call_sids: set[str]) -> None:
-        if self._seen is not None:
-            self._seen |= call_sids
+    def _owner(self, call_sid: str) -> WorkerRecord | None:
+        return self._workers.get(self.calls.owner(call_sid))
+
+    def _send(self, call_sid: str, command: bus.Command) -> bool:
+        worker = self._owner(call_sid)
+        return worker is not None and worker.link is not None and worker.link.send(command)
 
 
 class Sorted(NamedTuple):

@@ -1,7 +1,7 @@
-"""The connected media workers, and the owner of each call.
+"""The media workers: those connected, and those expected back.
 
-A worker is one process: its `instance` is the same over reconnections and new for a new process. Ownership follows the worker's
-messages: `Hello.calls`, `CallStarted`, `CallEnded`.
+A worker is one process: its `instance` is the same over reconnections and new for a new process. Its calls are in
+`gw.control.calls.registry`.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class WorkerRecord:
 
     __slots__ = (
         "_birth",
+        "_calls",
         "budgeted",
-        "calls",
         "connections",
         "holds",
         "index",
@@ -72,7 +72,7 @@ class WorkerRecord:
         self.instance = hello.instance
         self.pid = hello.pid
         self._birth = birth_of(hello.pid)
-        self.calls = set(hello.calls)
+        self._calls = len(hello.calls)
         self.link: BusLink | None = None
         self.budgeted: BusLink | None = None  # the connection over which it was sent every caller's budget
         self.connections = 0  # number of connections so far
@@ -95,87 +95,40 @@ class WorkerRecord:
 
     def view(self) -> WorkerView:
         status = self.status or bus.WorkerStatus(
-            calls=len(self.calls), draining=False, unacked=0, lateness_p99_s=-1.0, hold_max_s=-1.0
+            calls=self._calls, draining=False, unacked=0, lateness_p99_s=-1.0, hold_max_s=-1.0
         )
         return WorkerView(self.index, self.pid, self.instance, self.link is not None, **asdict(status))
 
 
 class Workers:
-    """All workers by instance, all owned calls by SID."""
+    """All workers by instance."""
 
     def __init__(self) -> None:
         self._by_instance: dict[str, WorkerRecord] = {}
-        self._owners: dict[str, WorkerRecord] = {}
-        self._answered: dict[str, float] = {}  # start of an owned call's latest stream
         self._holds: dict[int, deque[HoldView]] = {}  # by worker index
 
     def on_hello(self, hello: bus.Hello) -> WorkerRecord:
-        """Add a worker that connected, or update it: the calls in its Hello replace its former calls.
-
-        A call stays with its latest stream, in whatever order the workers connect: an older one may still be open elsewhere.
-        """
+        """Add a worker that connected. Returns the record of a reconnected one."""
         worker = self._by_instance.get(hello.instance)
         if worker is None:
-            worker = self._by_instance[hello.instance] = WorkerRecord(hello, self._holds_of(hello.worker))
-        else:
-            self._disown(worker, worker.calls - set(hello.calls))
-            worker.calls = set(hello.calls)
-        answered = dict(zip(hello.calls, hello.answered_at, strict=False))
-        for call_sid in worker.calls:
-            at = answered.get(call_sid, 0.0)
-            if at >= self._answered.get(call_sid, 0.0):
-                self._owners[call_sid], self._answered[call_sid] = worker, at
+            holds = self._holds.setdefault(hello.worker, deque(maxlen=MAX_HOLDS))
+            worker = self._by_instance[hello.instance] = WorkerRecord(hello, holds)
         return worker
 
-    def on_event(self, worker: WorkerRecord, event: bus.Event) -> WorkerRecord | None:
-        """Update the ownership of a call that started or ended. The call's latest stream owns it, in whatever order events come.
+    def remove(self, worker: WorkerRecord) -> bool:
+        """Remove a worker. False: it was removed before."""
+        if self.get(worker.instance) is not worker:
+            return False
+        del self._by_instance[worker.instance]
+        return True
 
-        Returns: another worker that has an older stream of a call that started.
-        """
-        match event:
-            case bus.CallStarted():
-                former = self._owners.get(event.call_sid)
-                if event.answered_at < self._answered.get(event.call_sid, 0.0):
-                    return None
-                worker.calls.add(event.call_sid)
-                self._owners[event.call_sid] = worker
-                self._answered[event.call_sid] = event.answered_at
-                return None if former is worker else former
-            case bus.CallEnded():
-                worker.calls.discard(event.call_sid)
-                self._disown(worker, {event.call_sid})
-            case _:
-                pass
-        return None
-
-    def remove(self, worker: WorkerRecord) -> set[str]:
-        """Remove a worker. Returns the calls left without an owner."""
-        if self._by_instance.get(worker.instance) is worker:
-            del self._by_instance[worker.instance]
-        orphaned = {call_sid for call_sid in worker.calls if self._owners.get(call_sid) is worker}
-        self._disown(worker, orphaned)
-        worker.calls = set()
-        return orphaned
-
-    def _holds_of(self, index: int) -> deque[HoldView]:
-        return self._holds.setdefault(index, deque(maxlen=MAX_HOLDS))
+    def get(self, instance: str) -> WorkerRecord | None:
+        return self._by_instance.get(instance)
 
     def holds(self) -> list[HoldView]:
         """Return the stored long holds, newest first, including those of workers that ended."""
         return sorted((hold for holds in self._holds.values() for hold in holds), key=lambda hold: -hold.at)
 
-    def owner(self, call_sid: str) -> WorkerRecord | None:
-        return self._owners.get(call_sid)
-
-    def owned_calls(self) -> set[str]:
-        return set(self._owners)
-
     def all(self) -> list[WorkerRecord]:
         """Return the workers by index, then pid: an index has two while one replaces the other."""
         return sorted(self._by_instance.values(), key=lambda worker: (worker.index, worker.pid))
-
-    def _disown(self, worker: WorkerRecord, call_sids: set[str]) -> None:
-        for call_sid in call_sids:
-            if self._owners.get(call_sid) is worker:
-                del self._owners[call_sid]
-                self._answered.pop(call_sid, None)

@@ -1,8 +1,6 @@
 """Facts about each call, and control's reactions to a stream's or a call's end.
 
-Which worker owns a call, and whether it is alive, is in `gw.control.bus.workers`; its end and its conversation are in
-`after_stream`; ends without a worker's report come from the other two files.
-
+registry            every call: its owner, its end, what a stream that resumes it must know
 after_stream        answers a worker whose stream ended or resumed: the next step for the call, and its conversation so far
 status_callbacks    acts on what Twilio reports: the end of a call, the status of a recording, an error of a stream
 lost_calls          ends the calls of workers that are gone

@@ -2,7 +2,7 @@
 
 So the end of a lost call is ordered after its beginning, survives an outage of the store, and yields to a real end that still
 arrives. Calls that a former control process left open are looked for once, after the workers had time to connect and the store
-has the events that the former process left in the spool: a call's end may be among them. Never ends a call that a worker owns.
+has the events that wait in the spool: a call's end may be among them. Never ends a call that a worker owns.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import gevent.event
 from gw import bus
 from gw.call.quality import Quality
 from gw.call.state import Reason, result_of
+from gw.control.calls.registry import KEEP_S
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import Store, StoreError
 from metrics import declare
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: From the start until calls without a worker count as lost; by then the workers have connected.
 GRACE_S: Final = 10.0
+#: Within this time the backlog of the spool must be in the store, so that a call that ended meanwhile is still known.
+STORED_S: Final = KEEP_S / 2
 #: Between tries while the spool or the store fails.
 RETRY_S: Final = 1.0
 
@@ -65,13 +68,9 @@ class LostCalls:
             self._pending.setdefault(call_sid, ended_at)
         self._wake.set()
 
-    def watch_orphans(self, store: Store, gateway: str, owned: Callable[[], set[str]], done: Callable[[], None]) -> None:
-        """After the grace, end this gateway's open calls that no worker owns; then call `done`.
-
-        The present backlog of the spool must be in the store first.
-        """
-        due = sum(self._spool.progress())
-        self._greenlets.append(gevent.spawn(self._end_orphans, store, gateway, owned, done, due))
+    def watch_orphans(self, store: Store, gateway: str, is_known: Callable[[str], bool]) -> None:
+        """After the grace, end this gateway's open calls that are not known: no worker had them since the start."""
+        self._greenlets.append(gevent.spawn(self._end_orphans, store, gateway, is_known))
 
     def _run(self) -> None:
         while True:
@@ -99,22 +98,22 @@ class LostCalls:
         self._ended.add(len(ends))
         self._notify()
 
-    def _end_orphans(self, store: Store, gateway: str, owned: Callable[[], set[str]], done: Callable[[], None], due: int) -> None:
-        """`due`: entries that must have left the spool before an open row is an open call."""
+    def _end_orphans(self, store: Store, gateway: str, is_known: Callable[[str], bool]) -> None:
         gevent.sleep(GRACE_S)
         logged = ""
         while True:
+            due, asked_s = sum(self._spool.progress()), time.monotonic()
             try:
-                while self._spool.progress()[0] < due:
+                while self._spool.progress()[0] < due:  # a call's end may wait there
                     gevent.sleep(RETRY_S)
                 rows = store.open_calls(gateway=gateway)
-                break
+                if time.monotonic() - asked_s < STORED_S:
+                    break
             except StoreError as error:
                 if logged != (logged := str(error)):  # not once a second for the hours a store may be away
                     log.info("open calls of earlier workers cannot be looked for yet: %s", error)
                 gevent.sleep(RETRY_S)
-        orphans = {row.call_sid for row in rows} - owned()
+        orphans = {row.call_sid for row in rows if not is_known(row.call_sid)}
         if orphans:
             log.warning("%d calls were left open by workers that are gone", len(orphans))
             self.add(orphans)
-        done()

@@ -17,13 +17,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import gevent
 import gevent.pool
 
 from gw import bus
 from gw.call.state import Reason
+from gw.control.calls.registry import Calls
 from gw.control.recording.lifecycle import OUR_SOURCE, Outcome, lost
 from gw.control.recording.rows import RecordingRows
 from gw.control.rows import CallEnd
@@ -42,8 +43,6 @@ MAX_LOOKS: Final = 60
 AWAY_S: Final = 5.0
 #: Ends of calls under way: in their grace, or looked at. The rest is found at the next start.
 MAX_ENDING: Final = 2000
-#: Remembered ends of calls, so that a callback the spool delivers again is not acted on again.
-MAX_HEARD: Final = 10_000
 #: From the start until ends are looked for that an earlier process did not act on; by then the workers have reported their calls.
 TAKE_UP_S: Final = 10.0
 #: Between tries while the store is away.
@@ -60,14 +59,6 @@ class _Ending:
     due: int
     looks: int = 0
     is_theirs: bool = False  # at the last look: the row is another gateway's
-
-
-class LiveCalls(Protocol):
-    """The part of the bus server that is used here."""
-
-    def is_owned(self, call_sid: str) -> bool: ...
-
-    def hang_up(self, call_sid: str, reason: str) -> bool: ...
 
 
 def recording_outcome(fields: Mapping[str, str]) -> tuple[Outcome, RecordingFields] | None:
@@ -103,25 +94,27 @@ class StatusCallbacks:
         self,
         store: Store,
         rows: RecordingRows,
-        calls: LiveCalls,
+        calls: Calls,
         *,
         gateway: str,
+        hang_up: Callable[[str, str], bool],
         on_call_over: Callable[[str], None],
         on_lost: Callable[[set[str]], None],
         spooled: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
-        """`gateway`: this one's id. `spooled`: events of the spool that the store has taken since the start, and waiting ones."""
+        """`gateway`: this one's id. `hang_up`: as of the bus server. `spooled`: events of the spool that the store has taken
+        since the start, and waiting ones."""
         self._store = store
         self._rows = rows
         self._calls = calls
         self._gateway = gateway
+        self._hang_up = hang_up
         self._on_call_over = on_call_over
         self._on_lost = on_lost
         self._spooled = spooled
         self._grace = gevent.pool.Pool()
         self._ending: dict[str, _Ending] = {}
         self._looker: gevent.Greenlet[[], None] | None = None
-        self._heard: dict[str, None] = {}  # calls that ended, oldest first
         self._starter: gevent.Greenlet[[], None] | None = None
 
     def on_event(self, event: bus.Event) -> None:
@@ -131,9 +124,7 @@ class StatusCallbacks:
         call_sid = event.fields.get("CallSid", "")
         match event.kind:
             case "status" if call_sid and event.fields.get("CallStatus") in CALL_OVER:
-                self._heard[call_sid] = None
-                if len(self._heard) > MAX_HEARD:
-                    del self._heard[next(iter(self._heard))]
+                self._calls.on_over(call_sid)
                 self._on_call_over(call_sid)
                 self._spawn(call_sid)
             case "stream" if event.fields.get("StreamEvent") == "stream-error":
@@ -151,7 +142,7 @@ class StatusCallbacks:
         try:
             if event.kind == "recording":
                 self._on_recording(call_sid, event.fields)
-            elif event.kind == "status" and call_sid not in self._heard:  # spooled by an earlier process
+            elif event.kind == "status" and not self._calls.is_over(call_sid):  # spooled by an earlier process
                 self.on_event(event)
         except StoreUnavailable:
             raise
@@ -181,7 +172,7 @@ class StatusCallbacks:
                 log.debug("ends of calls cannot be looked for yet: %s", error)
                 gevent.sleep(RETRY_S)
         for call_sid in {call_sid for call_sid, fields in reported if fields.get("CallStatus") in CALL_OVER}:
-            if call_sid not in self._heard:
+            if not self._calls.is_over(call_sid):
                 self._spawn(call_sid)
 
     def _spawn(self, call_sid: str) -> None:
@@ -197,7 +188,7 @@ class StatusCallbacks:
         gevent.sleep(GRACE_S)
         if self._calls.is_owned(call_sid):
             log.info("the call was completed from outside", extra={"call_sid": call_sid})
-            self._calls.hang_up(call_sid, str(Reason.ADMIN_HANGUP))
+            self._hang_up(call_sid, str(Reason.ADMIN_HANGUP))
             return
         self._ending[call_sid] = _Ending(sum(self._spooled()))
         if not self._looker:

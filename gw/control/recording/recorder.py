@@ -54,8 +54,6 @@ log = logging.getLogger(__name__)
 
 #: Recordings under way at the same time, most of them waiting. The reconcile pass takes up the rest.
 MAX_EFFORTS: Final = 2000
-#: Remembered ends of calls: a recording that still waits is not begun after its call's end.
-MAX_OVER: Final = 10_000
 #: A store that does not take a claim within this time is away: the caller is already talking.
 CLAIM_S: Final = 1.0
 #: For this long after the store was away, Twilio's list is asked first; by then every host has delivered its claims.
@@ -81,7 +79,8 @@ class Recorder:
     """Starter of recordings, one per control process.
 
     `owner` names this process's life, as `CLAIMANT/PROCESS`.
-    `is_owned`: whether a call is alive at a worker of this host; `store_away_s`: when the store was last found away, monotonic.
+    `is_owned`: whether a call is alive at a worker of this host; `is_over`: whether Twilio reported its end.
+    `store_away_s`: when the store was last found away, monotonic.
     """
 
     def __init__(
@@ -95,6 +94,7 @@ class Recorder:
         owner: str,
         claims: Claims,
         is_owned: Callable[[str], bool],
+        is_over: Callable[[str], bool],
         store_away_s: Callable[[], float] = lambda: -BACK_S,
     ) -> None:
         self._channels = config.recording.channels
@@ -109,11 +109,11 @@ class Recorder:
         self._claims = claims
         claims.on_conflict = self._on_conflict
         self._is_owned = is_owned
+        self._is_over = is_over
         self._store_away_s = store_away_s
         self._away_s = -BACK_S
         self._trigger = page.histogram(declare.RECORDING_TRIGGER)
         self._jobs: dict[str, _Job] = {}
-        self._over: dict[str, None] = {}  # calls that are over, oldest first
         self._pool = gevent.pool.Pool(MAX_EFFORTS)
 
     def on_event(self, event: bus.Event) -> None:
@@ -126,9 +126,6 @@ class Recorder:
 
     def on_call_over(self, call_sid: str) -> None:
         """Twilio reports the call's end: nothing new is tried for it."""
-        self._over[call_sid] = None
-        if len(self._over) > MAX_OVER:
-            del self._over[next(iter(self._over))]
         job = self._jobs.get(call_sid)
         if job is not None:
             job.lifecycle = job.lifecycle.on_call_over()
@@ -151,7 +148,7 @@ class Recorder:
             self._rows.count("duplicate")
             return False
         at = lifecycle.begin(time.monotonic(), self._retry_s, lists=lists)
-        if call_sid in self._over:  # the worker's pool was full, and Twilio's report of the end came first
+        if self._is_over(call_sid):  # the worker's pool was full, and Twilio's report of the end came first
             at = at.on_call_over()
         return self._spawn(call_sid, account_sid, _Job(at, first_audio_at))
 
@@ -166,7 +163,7 @@ class Recorder:
             time.monotonic(),
             self._retry_s,
             row.owner or "",
-            create=create and row.call_sid not in self._over,
+            create=create and not self._is_over(row.call_sid),
             state="failed" if row.state == "failed" else "claimed",
         )
         return self._spawn(row.call_sid, row.account_sid or "", _Job(at, row.first_audio_at, row.attempts))

@@ -44,11 +44,13 @@ class RecordingService:
         claimant: str,
         claims: Claims,
         is_owned: Callable[[str], bool],
+        is_over: Callable[[str], bool],
         store_away_s: Callable[[], float],
         may_settle: Callable[[], bool],
         adopted: Callable[[], Sequence[str]],
     ) -> None:
-        """`claimant`: this gateway's id. `is_owned`, `store_away_s`: as in `Recorder`; `may_settle`, `adopted`: `Reconciler`."""
+        """`claimant`: this gateway's id. `is_owned`, `is_over`, `store_away_s`: as in `Recorder`; `may_settle`, `adopted`:
+        `Reconciler`."""
         self.rows = RecordingRows(store, page)
         self.recorder = Recorder(
             config,
@@ -59,6 +61,7 @@ class RecordingService:
             owner=f"{claimant}/{os.getpid()}-{time.time_ns():x}",
             claims=claims,
             is_owned=is_owned,
+            is_over=is_over,
             store_away_s=store_away_s,
         )
         self._enabled = config.recording.enabled

@@ -22,6 +22,7 @@ from gw.call.quality import Quality
 from gw.config import Config
 from gw.control.bus import server
 from gw.control.calls import status_callbacks
+from gw.control.calls.registry import Calls
 from gw.control.recording import lifecycle as machine
 from gw.control.recording import reconcile, recorder
 from gw.control.recording.lifecycle import OUR_SOURCE, Lifecycle, Outcome
@@ -242,6 +243,7 @@ class Parts:
             owner="host/0",
             claims=cast("Any", StandIn(holds=lambda call_sid: False)),
             is_owned=lambda call_sid: False,
+            is_over=lambda call_sid: False,
         )
         made._pool = cast("Any", StandIn(full=lambda: False, spawn=lambda *work: None))
         if lifecycle is not None:
@@ -256,8 +258,9 @@ class Parts:
         hooks = status_callbacks.StatusCallbacks(
             self.row_store.store,
             cast("Any", StandIn(write_once=write)),
-            cast("Any", StandIn(is_owned=lambda call_sid: False, hang_up=lambda call_sid, reason: False)),
+            Calls(),
             gateway="host",
+            hang_up=lambda call_sid, reason: False,
             on_call_over=made.on_call_over,
             on_lost=lambda call_sids: None,
         )

@@ -14,6 +14,7 @@ from gw.config import Config
 from gw.control import health
 from gw.control.admin.machine import MachineState
 from gw.control.bus.server import BusServer
+from gw.control.calls.registry import Calls
 from gw.control.health import Health
 from gw.control.jobs.service import Jobs
 from gw.control.recording.claims import Claims
@@ -32,7 +33,7 @@ class Rig:
         self.page = Page.create(folder / "control.page")
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
         self.spool = Spool(folder / "spool.db")
-        self.bus = BusServer(folder / "bus.sock", self.spool, on_lost=lambda _: None)
+        self.bus = BusServer(folder / "bus.sock", self.spool, Calls(), on_lost=lambda _: None)
         self.bus.start()
         self.path = folder / "bus.sock"
         self.scoreboard = Scoreboard.private()

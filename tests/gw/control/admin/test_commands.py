@@ -18,6 +18,7 @@ from gw.control.admin.audit import Audit
 from gw.control.admin.commands import AdminCommands
 from gw.control.admin.server import CommandError
 from gw.control.bus.server import BusServer
+from gw.control.calls.registry import Calls
 from gw.control.recording.claims import Claims
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
@@ -47,7 +48,8 @@ class Rig:
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
         self.store.upgrade()
         self.spool = Spool(folder / "spool.db")
-        self.bus = BusServer(folder / "bus.sock", self.spool, on_lost=lambda _: None)
+        calls = Calls()
+        self.bus = BusServer(folder / "bus.sock", self.spool, calls, on_lost=lambda _: None)
         self.bus.start()
         self.path = folder / "bus.sock"
         accounts = Accounts(self.twilio.config(signed=signed, other=other))
@@ -61,9 +63,10 @@ class Rig:
             self.page,
             owner="claimant/2-b",
             claims=Claims(self.spool, claimant="claimant"),
-            is_owned=self.bus.is_owned,
+            is_owned=calls.is_owned,
+            is_over=calls.is_over,
         )
-        self.reconciler = Reconciler(self.store, self.recorder, rows, accounts, claimant="claimant", is_owned=self.bus.is_owned)
+        self.reconciler = Reconciler(self.store, self.recorder, rows, accounts, claimant="claimant", is_owned=calls.is_owned)
         self.notified: list[bool] = []
         self.ready = True
         self.commands = AdminCommands(
@@ -90,7 +93,7 @@ class Rig:
     def worker(self, *calls: str) -> BusClient:
         client = BusClient(self.path, calls=list(calls))
         with gevent.Timeout(scaled(20)):
-            while not all(self.bus.is_owned(call_sid) for call_sid in calls) or not self.bus.workers():
+            while not all(self.bus.calls.is_owned(call_sid) for call_sid in calls) or not self.bus.workers():
                 gevent.sleep(0.01)
         return client
 

@@ -20,6 +20,7 @@ from gw import bus
 from gw.control.bus import link, server
 from gw.control.bus.server import BusServer
 from gw.control.bus.workers import MAX_HOLDS
+from gw.control.calls.registry import Calls
 from gw.control.jobs import lifecycle
 from gw.control.jobs.lifecycle import Job
 from gw.control.jobs.table import Wanted
@@ -36,7 +37,8 @@ class Rig:
         self.spool = Spool(folder / "spool.db")
         self.received: list[bus.Event] = []
         self.lost: list[set[str]] = []
-        self.server = BusServer(self.path, self.spool, on_lost=self.lost.append)
+        self.calls = Calls()
+        self.server = BusServer(self.path, self.spool, self.calls, on_lost=self.lost.append)
         self.server.answer_with(self.answer)
         self.server.subscribe(self.received.append)
         self.server.start()
@@ -144,24 +146,21 @@ def test_a_number_after_a_gap_is_accepted(rig: Rig) -> None:
 
 def test_ownership_follows_the_events(rig: Rig) -> None:
     client = BusClient(rig.path, calls=[OTHER])
-    until(lambda: rig.server.is_owned(OTHER))
+    until(lambda: rig.calls.is_owned(OTHER))
     client.await_ack(client.send(call_started()))
-    until(lambda: rig.server.owned_calls() == {CALL, OTHER})
+    until(lambda: rig.calls.owned() == {CALL, OTHER})
     assert rig.server.hang_up(CALL, "admin_hangup")
     assert client.command() == bus.HangUp(CALL, "admin_hangup")
     client.await_ack(client.send(call_ended()))
-    until(lambda: rig.server.owned_calls() == {OTHER})
+    until(lambda: rig.calls.owned() == {OTHER})
     assert not rig.server.hang_up(CALL, "admin_hangup")
-    assert rig.server.calls_seen() == {CALL, OTHER}
-    rig.server.stop_tracking_seen()
-    assert rig.server.calls_seen() == set()
 
 
 def test_a_command_goes_to_the_owner_of_the_call(rig: Rig) -> None:
     one = BusClient(rig.path, instance="w0-1", index=0)
     two = BusClient(rig.path, instance="w1-1", index=1, calls=[CALL])
     one.await_ack(one.send(call_started(OTHER)))
-    until(lambda: rig.server.owned_calls() == {CALL, OTHER})
+    until(lambda: rig.calls.owned() == {CALL, OTHER})
     rig.server.hang_up(CALL, "admin_hangup")
     rig.server.hang_up(OTHER, "admin_hangup")
     assert two.command() == bus.HangUp(CALL, "admin_hangup")
@@ -171,7 +170,7 @@ def test_a_command_goes_to_the_owner_of_the_call(rig: Rig) -> None:
 def test_a_stream_ends_when_its_call_starts_at_another_worker(rig: Rig) -> None:
     one = BusClient(rig.path, instance="w0-1", index=0, calls=[CALL])
     two = BusClient(rig.path, instance="w1-1", index=1)
-    until(lambda: rig.server.owned_calls() == {CALL})
+    until(lambda: rig.calls.owned() == {CALL})
     two.await_ack(two.send(call_started(CALL)))
     assert one.command() == bus.HangUp(CALL, "phone_lost")
 
@@ -264,7 +263,7 @@ def test_silence_ends_the_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
 def test_a_worker_that_does_not_read_loses_its_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "MAX_COMMANDS", 10)
     client = BusClient(rig.path, calls=[CALL])
-    until(lambda: rig.server.is_owned(CALL))
+    until(lambda: rig.calls.is_owned(CALL))
     until(lambda: not rig.server.hang_up(CALL, "x" * 100_000))
     client.socket.settimeout(scaled(20))
     assert client.ended()
@@ -272,10 +271,10 @@ def test_a_worker_that_does_not_read_loses_its_connection(rig: Rig, monkeypatch:
 
 def test_a_newer_connection_of_a_process_replaces_the_older(rig: Rig) -> None:
     old = BusClient(rig.path, calls=[CALL, OTHER])
-    until(lambda: rig.server.owned_calls() == {CALL, OTHER})
+    until(lambda: rig.calls.owned() == {CALL, OTHER})
     new = BusClient(rig.path, calls=[OTHER])
     assert old.ended()
-    until(lambda: rig.server.owned_calls() == {OTHER})
+    until(lambda: rig.calls.owned() == {OTHER})
     new.await_ack(new.send(digit(1)))
     assert [view.connected for view in rig.server.workers()] == [True]
 
@@ -291,16 +290,17 @@ def test_a_process_that_ended_loses_its_calls(rig: Rig) -> None:
     process.wait(scaled(20))
 
 
-def test_is_lost_finds_a_dead_process_immediately(rig: Rig) -> None:
+def test_a_check_finds_a_dead_process_immediately(rig: Rig) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     client = BusClient(rig.path, pid=process.pid, calls=[CALL, OTHER])
-    until(lambda: rig.server.is_owned(CALL))
-    assert not rig.server.is_lost(CALL)
+    until(lambda: rig.calls.is_owned(CALL))
+    rig.server.check_owner(CALL)
+    assert rig.lost == []
     process.kill()
     process.wait(scaled(20))
-    assert rig.server.is_lost(CALL)
+    rig.server.check_owner(CALL)
     assert rig.lost == [{CALL, OTHER}], "all of its calls together"
-    assert rig.server.is_lost(CALL)
+    rig.server.check_owner(CALL)
     assert rig.lost == [{CALL, OTHER}], "and once"
     client.close()
 
@@ -318,17 +318,17 @@ def test_a_reused_pid_is_not_the_worker(rig: Rig) -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait(scaled(20))
     client = BusClient(rig.path, pid=process.pid, calls=[CALL])
-    until(lambda: rig.server.is_owned(CALL))
+    until(lambda: rig.calls.is_owned(CALL))
     client.close()
     until(lambda: rig.lost == [{CALL}])
 
 
 def test_a_live_process_may_reconnect(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     client = BusClient(rig.path, calls=[CALL])
-    until(lambda: rig.server.is_owned(CALL))
+    until(lambda: rig.calls.is_owned(CALL))
     client.close()
     until(lambda: [view.connected for view in rig.server.workers()] == [False])
-    assert rig.server.is_owned(CALL), "it may still be talking to the caller"
+    assert rig.calls.is_owned(CALL), "it may still be talking to the caller"
     assert not rig.server.hang_up(CALL, "admin_hangup")
     back = BusClient(rig.path, calls=[CALL])
     until(lambda: [view.connected for view in rig.server.workers()] == [True])
@@ -383,7 +383,7 @@ def test_a_subscriber_that_fails_costs_the_others_nothing(rig: Rig) -> None:
 def test_stop_ends_everything(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     client = BusClient(rig.path, calls=[CALL])
-    until(lambda: rig.server.is_owned(CALL))
+    until(lambda: rig.calls.is_owned(CALL))
     rig.stop()
     assert client.ended()
     assert not rig.path.exists()
@@ -450,7 +450,7 @@ def test_a_result_reaches_the_worker_of_its_call_only(rig: Rig) -> None:
     assert not rig.server.settle(settled)
     client = BusClient(rig.path, calls=[CALL])
     other = BusClient(rig.path, instance="w1-1", index=1, calls=[OTHER])
-    until(lambda: rig.server.is_owned(CALL) and rig.server.is_owned(OTHER))
+    until(lambda: rig.calls.owned() == {CALL, OTHER})
     assert rig.server.settle(settled)
     assert client.command() == settled
     other.send(digit(1))
@@ -466,6 +466,6 @@ def test_a_worker_of_another_version_is_refused(rig: Rig, monkeypatch: pytest.Mo
     assert isinstance(refusal, bus.VersionRefused)
     assert (refusal.version, refusal.why) == (bus.VERSION, rig.server.refused())
     assert f"speaks bus version {version}, control speaks {bus.VERSION}" in refusal.why
-    assert (rig.server.workers(), rig.server.owned_calls()) == ([], set())
+    assert (rig.server.workers(), rig.calls.owned()) == ([], set())
     monkeypatch.setattr(server, "REFUSED_FOR_S", 0.0)
     assert rig.server.refused() == ""

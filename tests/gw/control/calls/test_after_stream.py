@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import gevent
@@ -13,9 +14,13 @@ from gw import bus
 from gw.call.conversation import Utterance
 from gw.call.quality import Quality
 from gw.call.resume import MAX_RESUMES
+from gw.control.calls import registry
 from gw.control.calls.after_stream import AfterStream
+from gw.control.calls.registry import Calls
 from gw.control.store import Stamped, Store
 from tests.gw.control.bus_client import CALL, OTHER, call_started
+
+WORKER = "w0-1"
 
 
 def turn(n: int, text: str, role: str = "agent") -> bus.Turn:
@@ -30,8 +35,23 @@ def write(store: Store, *events: bus.Event) -> None:
     store.apply([Stamped(event, "host", 0, "w0-1", n) for n, event in enumerate(events, 1)])
 
 
-def make(store: Store, *, lost: bool = True, on_lost: str = "resume") -> AfterStream:
-    return AfterStream(store, on_lost=on_lost, is_lost=lambda call_sid: lost)  # type: ignore[arg-type]
+class Rig:
+    """The answers, and the registry with the events of a worker. `lost`: the worker is found dead at the first check."""
+
+    def __init__(self, store: Store, *, lost: bool = True) -> None:
+        self.calls = Calls()
+
+        def check_owner(_call_sid: str) -> None:
+            if lost:
+                self.calls.on_worker_lost(WORKER, time.monotonic())
+
+        self.answer = AfterStream(store, self.calls, on_lost="resume", check_owner=check_owner).answer
+
+    def on_hello(self) -> None:
+        self.calls.on_hello(bus.Hello(0, WORKER, os.getpid(), [CALL]), time.monotonic())
+
+    def on_event(self, event: bus.Event) -> None:
+        self.calls.on_event(WORKER, event, time.monotonic())
 
 
 @pytest.mark.parametrize(
@@ -45,7 +65,7 @@ def make(store: Store, *, lost: bool = True, on_lost: str = "resume") -> AfterSt
     ],
 )
 def test_a_call_that_ended(store: Store, reason: str, step: str) -> None:
-    after_stream = make(store, lost=False)
+    after_stream = Rig(store, lost=False)
     after_stream.on_event(call_started())
     after_stream.on_event(ended(reason))
     answer = after_stream.answer(bus.Ask(7, CALL, "next"))
@@ -53,7 +73,7 @@ def test_a_call_that_ended(store: Store, reason: str, step: str) -> None:
 
 
 def test_a_caller_who_heard_no_goodbye_hears_one(store: Store) -> None:
-    after_stream = make(store, lost=False)
+    after_stream = Rig(store, lost=False)
     after_stream.on_event(call_started())
     after_stream.on_event(ended("idle_limit", speak=True))
     answer = after_stream.answer(bus.Ask(1, CALL, "next"))
@@ -61,7 +81,7 @@ def test_a_caller_who_heard_no_goodbye_hears_one(store: Store) -> None:
 
 
 def test_the_end_of_a_stream_that_was_replaced_ends_nothing(store: Store) -> None:
-    after_stream = make(store, lost=False)
+    after_stream = Rig(store, lost=False)
     first, second = call_started(), msgspec.structs.replace(call_started(), stream_sid="MZ2")
     for event in (first, second, ended("phone_silent", first.stream_sid), ended("ai_hangup", "MZ2")):
         after_stream.on_event(event)
@@ -73,7 +93,7 @@ def test_the_end_of_a_stream_that_was_replaced_ends_nothing(store: Store) -> Non
 
 def test_a_start_that_comes_after_a_later_streams_start_replaces_nothing(store: Store) -> None:
     """The worker of the first stream could not reach control for a moment."""
-    after_stream = make(store, lost=False)
+    after_stream = Rig(store, lost=False)
     first = call_started()
     second = msgspec.structs.replace(first, stream_sid="MZ2", answered_at=first.answered_at + 5)
     for event in (second, first, ended("phone_lost", first.stream_sid), ended("ai_hangup", "MZ2")):
@@ -82,7 +102,7 @@ def test_a_start_that_comes_after_a_later_streams_start_replaces_nothing(store: 
 
 
 def test_an_end_that_is_on_its_way_is_waited_for(store: Store) -> None:
-    after_stream = make(store, lost=False)
+    after_stream = Rig(store, lost=False)
     after_stream.on_event(call_started())
     later = gevent.spawn_later(0.05, after_stream.on_event, ended("fallback_goodbye"))
     assert after_stream.answer(bus.Ask(1, CALL, "next")).step == "goodbye"
@@ -91,7 +111,7 @@ def test_an_end_that_is_on_its_way_is_waited_for(store: Store) -> None:
 
 def test_a_call_whose_worker_reports_no_end_has_lost_its_stream(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "END_S", 0.05)
-    after_stream = make(store, lost=False)
+    after_stream = Rig(store, lost=False)
     after_stream.on_event(call_started())
     answer = after_stream.answer(bus.Ask(1, CALL, "next"))
     assert (answer.step, answer.reason) == ("resume", "phone_lost")
@@ -99,11 +119,11 @@ def test_a_call_whose_worker_reports_no_end_has_lost_its_stream(store: Store, mo
 
 def test_the_caller_of_an_unknown_call_hears_the_goodbye(store: Store) -> None:
     """Its stream was refused: the caller is on the line and has heard nothing."""
-    assert make(store).answer(bus.Ask(1, OTHER, "next")).step == "goodbye"
+    assert Rig(store).answer(bus.Ask(1, OTHER, "next")).step == "goodbye"
 
 
 def test_a_lost_call_resumes_with_its_conversation_and_at_most_so_often(store: Store) -> None:
-    after_stream = make(store)
+    after_stream = Rig(store)
     started = call_started()
     after_stream.on_event(started)
     for event in (turn(1, "Hello."), turn(2, "Hello?", "caller")):
@@ -125,7 +145,7 @@ def test_earlier_facts_come_from_the_store(store: Store) -> None:
     started = call_started()
     resumed = bus.CallEvent(CALL, "resumed", time.time(), {"n": 1})
     write(store, started, turn(1, "Hello."), turn(2, "Hello?", "caller"), resumed)
-    after_stream = make(store)
+    after_stream = Rig(store)
     after_stream.on_event(turn(2, "Hello?", "caller"))
     after_stream.on_event(turn(3, "And now?"))
     answer = after_stream.answer(bus.Ask(1, CALL, "conversation"))
@@ -137,7 +157,7 @@ def test_earlier_facts_come_from_the_store(store: Store) -> None:
 
 def test_a_call_that_resumes_right_after_control_was_replaced_keeps_its_conversation(store: Store) -> None:
     write(store, call_started(), turn(1, "Hello."))
-    after_stream = make(store)
+    after_stream = Rig(store)
     after_stream.on_event(msgspec.structs.replace(call_started(), stream_sid="MZ2"))
     after_stream.on_event(bus.CallEvent(CALL, "resumed", time.time(), {"n": 1}))
     answer = after_stream.answer(bus.Ask(1, CALL, "conversation"))
@@ -147,7 +167,7 @@ def test_a_call_that_resumes_right_after_control_was_replaced_keeps_its_conversa
 def test_the_row_of_a_call_whose_resume_is_not_stored_yet_does_not_end_it(store: Store) -> None:
     """Control was replaced, and the store has the first stream's end but not the second stream's start."""
     write(store, call_started(), ended("phone_lost"))
-    after_stream = make(store, lost=False)
+    after_stream = Rig(store, lost=False)
     after_stream.on_event(turn(2, "Hello?", "caller"))
     after_stream.on_event(msgspec.structs.replace(call_started(), stream_sid="MZ2"))
     after_stream.answer(bus.Ask(1, CALL, "conversation"))
@@ -160,7 +180,8 @@ def test_an_end_before_the_last_resume_is_not_the_end_of_the_call(store: Store, 
     """Control was replaced during the second stream: the row has the end of the first."""
     resumed = bus.CallEvent(CALL, "resumed", time.time() + 1, {"n": 1})
     write(store, call_started(), ended("phone_lost"), resumed)
-    after_stream = make(store, lost=False)
+    after_stream = Rig(store, lost=False)
+    after_stream.on_hello()
     later = gevent.spawn_later(0.05, after_stream.on_event, ended("ai_hangup"))
     answer = after_stream.answer(bus.Ask(1, CALL, "next"))
     assert (answer.step, answer.reason) == ("hang_up", "ai_hangup")
@@ -170,7 +191,7 @@ def test_an_end_before_the_last_resume_is_not_the_end_of_the_call(store: Store, 
 def test_an_end_that_comes_while_the_store_is_read_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a reload control reads a call's beginning from the store. The end that comes meanwhile must not be lost."""
     write(store, call_started())
-    after_stream = make(store)
+    after_stream = Rig(store)
     read = store.call
 
     def read_slowly(call_sid: str) -> object:
@@ -184,59 +205,37 @@ def test_an_end_that_comes_while_the_store_is_read_counts(store: Store, monkeypa
 
 def test_a_store_that_does_not_answer_costs_only_the_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_S", {"next": 0.05, "conversation": 0.05})
-    after_stream = make(store)
+    after_stream = Rig(store)
     monkeypatch.setattr(store, "call", lambda call_sid: gevent.sleep(5))
     assert after_stream.answer(bus.Ask(4, CALL, "next")) == bus.Answer(4)
 
 
-def test_memory_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_CALLS", 1)
-    after_stream = make(store)
-    after_stream.on_event(call_started())
-    after_stream.on_event(call_started(OTHER))
-    assert after_stream.answer(bus.Ask(1, CALL, "next")).step == "goodbye"
-    assert after_stream.answer(bus.Ask(2, OTHER, "next")).step == "resume"
-
-
 def test_a_transferred_call_is_hung_up(store: Store) -> None:
-    after_stream = make(store, lost=False)
+    after_stream = Rig(store, lost=False)
     after_stream.on_event(call_started())
-    after_stream.on_transferred(CALL)
+    after_stream.calls.on_transferred(CALL)
     after_stream.on_event(ended("fallback_transfer"))
     assert after_stream.answer(bus.Ask(1, CALL, "next")).step == "hang_up"
 
 
-def test_ended_calls_are_dropped_and_live_ones_are_kept(store: Store) -> None:
-    now_s = [100.0]
-    after_stream = AfterStream(store, on_lost="resume", is_lost=lambda _sid: False, clock=lambda: now_s[0])
-    after_stream.on_event(call_started(OTHER))
-    for k in range(2000):
-        call_sid = f"CA{k:032x}"
-        after_stream.on_event(call_started(call_sid))
-        for n in range(20):
-            after_stream.on_event(msgspec.structs.replace(turn(n, "Hello."), call_sid=call_sid))
-        after_stream.on_event(msgspec.structs.replace(ended("caller_hangup"), call_sid=call_sid))
-    now_s[0] += module.KEEP_S - 1
-    after_stream.on_event(bus.FirstAudio(OTHER, 1.0))
-    assert len(after_stream._calls) == 2001
-    now_s[0] += 1
-    after_stream.on_event(bus.FirstAudio(OTHER, 1.0))
-    assert list(after_stream._calls) == [OTHER]
-    assert not after_stream._ended
-
-
-def test_a_call_that_resumed_is_kept_and_one_dropped_is_answered_from_the_store(store: Store) -> None:
-    now_s = [100.0]
-    after_stream = AfterStream(store, on_lost="resume", is_lost=lambda _sid: False, clock=lambda: now_s[0])
-    events = [call_started(), turn(1, "Hello."), ended("phone_lost")]
+def test_a_call_that_was_dropped_is_answered_from_the_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "KEEP_S", 0.0)
+    after_stream = Rig(store)
+    events = [call_started(), turn(1, "Hello."), ended("ai_hangup")]
     write(store, *events)
-    for event in (*events, msgspec.structs.replace(call_started(), stream_sid="MZ2")):
+    for event in (*events, bus.FirstAudio(OTHER, 1.0)):
         after_stream.on_event(event)
-    now_s[0] += module.KEEP_S
-    after_stream.on_event(ended("ai_hangup", "MZ2"))
-    assert list(after_stream._calls) == [CALL]
-    now_s[0] += module.KEEP_S
-    after_stream.on_event(bus.FirstAudio(OTHER, 1.0))
-    assert not after_stream._calls
+    assert not after_stream.calls.is_known(CALL)
     answer = after_stream.answer(bus.Ask(1, CALL, "conversation"))
     assert [utterance.text for utterance in answer.utterances] == ["Hello."]
+    assert after_stream.answer(bus.Ask(2, CALL, "next")).reason == "ai_hangup"
+
+
+def test_a_call_known_by_its_worker_alone_is_read_from_the_store(store: Store) -> None:
+    """Control was replaced, and its worker has reported nothing of the call since."""
+    write(store, call_started(), turn(1, "Hello."))
+    after_stream = Rig(store)
+    after_stream.on_hello()
+    answer = after_stream.answer(bus.Ask(1, CALL, "conversation"))
+    assert [utterance.text for utterance in answer.utterances] == ["Hello."]
+    assert after_stream.answer(bus.Ask(2, CALL, "next")).reason == "worker_lost"

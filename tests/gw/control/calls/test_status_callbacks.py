@@ -14,13 +14,14 @@ import gw.config
 from gw import bus
 from gw.call.quality import Quality
 from gw.control.calls import status_callbacks
+from gw.control.calls.registry import Calls
 from gw.control.calls.status_callbacks import StatusCallbacks, recording_outcome
 from gw.control.recording.lifecycle import Outcome
 from gw.control.recording.rows import RecordingRows
 from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
 from metrics import declare
 from metrics.page import Page
-from tests.gw.control.bus_client import CALL, OTHER, call_started
+from tests.gw.control.bus_client import CALL, OTHER, call_ended, call_started
 from tests.timing import scaled
 
 FAILED = "the recording failed at Twilio"
@@ -71,27 +72,13 @@ def test_fields_may_be_missing() -> None:
     assert recording_outcome({"RecordingStatus": "absent"}) == (Outcome("absent", error_code="absent"), {})
 
 
-class FakeCalls:
-    """The bus: calls that are alive, and the hang-ups that were requested."""
-
-    def __init__(self) -> None:
-        self.alive: set[str] = set()
-        self.hang_ups: list[tuple[str, str]] = []
-
-    def is_owned(self, call_sid: str) -> bool:
-        return call_sid in self.alive
-
-    def hang_up(self, call_sid: str, reason: str) -> bool:
-        self.hang_ups.append((call_sid, reason))
-        return True
-
-
 class Rig:
     def __init__(self, folder: Path) -> None:
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
         self.store.upgrade()
         self.page = Page.create(folder / "control.page")
-        self.calls = FakeCalls()
+        self.calls = Calls()
+        self.hang_ups: list[tuple[str, str]] = []
         self.over: list[str] = []
         self.lost: list[set[str]] = []
         self.spooled = (0, 0)
@@ -100,10 +87,18 @@ class Rig:
             RecordingRows(self.store, self.page),
             self.calls,
             gateway="here",
+            hang_up=self.hang_up,
             on_call_over=self.over.append,
             on_lost=self.lost.append,
             spooled=lambda: self.spooled,
         )
+
+    def hang_up(self, call_sid: str, reason: str) -> bool:
+        self.hang_ups.append((call_sid, reason))
+        return True
+
+    def talk(self) -> None:
+        self.calls.on_event("w0-1", call_started(), time.monotonic())
 
     def report(self, kind: str, **fields: str) -> None:
         event = bus.Webhook(kind, time.time(), {"CallSid": CALL, **fields})
@@ -174,13 +169,13 @@ def test_a_recording_status_is_kept_while_the_store_is_away(
 
 
 def test_an_end_that_an_earlier_process_spooled_is_handled(rig: Rig) -> None:
-    rig.calls.alive.add(CALL)
+    rig.talk()
     event = bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"})
     rig.callbacks.on_stored(event)
     rig.callbacks.on_stored(event)
     assert rig.under_way == 1
     rig.join()
-    assert rig.calls.hang_ups == [(CALL, "admin_hangup")]
+    assert rig.hang_ups == [(CALL, "admin_hangup")]
 
 
 def test_ends_that_an_earlier_process_did_not_handle_are_taken_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,28 +212,28 @@ def test_a_recording_that_was_not_wanted_makes_no_row(rig: Rig) -> None:
 
 @pytest.mark.parametrize("status", ["completed", "busy", "failed", "no-answer", "canceled"])
 def test_a_call_still_alive_after_the_grace_is_hung_up(rig: Rig, status: str) -> None:
-    rig.calls.alive.add(CALL)
+    rig.talk()
     rig.report("status", CallStatus=status)
     assert rig.over == [CALL]
-    assert rig.calls.hang_ups == [(CALL, "admin_hangup")]
+    assert rig.hang_ups == [(CALL, "admin_hangup")]
     assert rig.lost == []
 
 
 @pytest.mark.parametrize("status", ["ringing", "in-progress", "queued", "", "unheard-of"])
 def test_a_call_that_continues_is_left_alone(rig: Rig, status: str) -> None:
-    rig.calls.alive.add(CALL)
+    rig.talk()
     rig.report("status", CallStatus=status)
-    assert (rig.over, rig.calls.hang_ups, rig.lost) == ([], [], [])
+    assert (rig.over, rig.hang_ups, rig.lost) == ([], [], [])
 
 
 def test_the_streams_own_stop_comes_first(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_callbacks, "GRACE_S", 0.1)
-    rig.calls.alive.add(CALL)
+    rig.talk()
     rig.callbacks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
     gevent.sleep(0)
-    rig.calls.alive.clear()
+    rig.calls.on_event("w0-1", call_ended(), time.monotonic())
     rig.join()
-    assert rig.calls.hang_ups == []
+    assert rig.hang_ups == []
 
 
 def test_an_open_row_without_an_owner_is_ended(rig: Rig) -> None:
@@ -355,7 +350,7 @@ def test_a_stream_error_is_logged(rig: Rig, caplog: pytest.LogCaptureFixture) ->
 def test_every_field_of_a_webhook_may_be_missing(rig: Rig, kind: str) -> None:
     rig.callbacks.on_event(bus.Webhook(kind, time.time(), {}))
     rig.report(kind)
-    assert (rig.over, rig.calls.hang_ups, rig.lost) == ([], [], [])
+    assert (rig.over, rig.hang_ups, rig.lost) == ([], [], [])
 
 
 def test_other_events_are_ignored(rig: Rig) -> None:
@@ -397,13 +392,6 @@ def test_a_row_is_looked_at_again_once_the_store_is_back(rig: Rig, monkeypatch: 
     monkeypatch.setattr(rig.store, "ends_of_calls", away_twice)
     rig.report("status", CallStatus="completed")
     assert rig.lost == [{CALL}]
-
-
-def test_remembered_ends_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_callbacks, "MAX_HEARD", 1)
-    for call_sid in (CALL, OTHER):
-        rig.callbacks.on_event(bus.Webhook("status", 0.0, {"CallSid": call_sid, "CallStatus": "busy"}))
-    assert list(rig.callbacks._heard) == [OTHER]
 
 
 def test_ends_under_way_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -120,6 +120,7 @@ class Rig:
             owner="claimant/2-b",
             claims=Claims(self.spool, claimant="claimant"),
             is_owned=self.owned.__contains__,
+            is_over=lambda _: False,
         )
         self.overdue: list[int] = []
         self.adopted: list[str] = []

@@ -57,6 +57,7 @@ class Rig:
         self.claims = Claims(self.spool, claimant="host")
         accounts = Accounts(config)
         self.owned = {CALL}
+        self.over: set[str] = set()
         self.recorder = Recorder(
             config,
             self.store,
@@ -66,6 +67,7 @@ class Rig:
             owner=OWNER,
             claims=self.claims,
             is_owned=self.owned.__contains__,
+            is_over=self.over.__contains__,
         )
         if (main := accounts.of("")) is not None:
             self.breaker = main.breaker
@@ -78,6 +80,11 @@ class Rig:
     def want(self, first_audio_at: float | None = None) -> None:
         at = time.time() if first_audio_at is None else first_audio_at
         self.recorder.on_event(bus.StartRecording(CALL, ACCOUNT, at))
+
+    def end_call(self) -> None:
+        """Twilio reports the call's end."""
+        self.over.add(CALL)
+        self.recorder.on_call_over(CALL)
 
     def wait(self, bound_s: float = 30.0) -> dict[str, Any]:
         with gevent.Timeout(scaled(bound_s)):
@@ -284,7 +291,7 @@ def test_a_call_that_ends_while_twilio_is_down_is_left_to_the_pass(make: Make, m
     rig.breaker._until_s = time.monotonic() + 60
     rig.want()
     gevent.sleep(0.1)
-    rig.recorder.on_call_over(CALL)
+    rig.end_call()
     assert rig.wait().state == "claimed"
     assert rig.twilio.seen == []
 
@@ -293,7 +300,7 @@ def test_a_wish_that_comes_after_the_end_of_its_call_is_asked_for_once(make: Mak
     caplog.set_level(logging.INFO, "gw")
     rig = make()
     rig.twilio.posts.append(refusal(400, 21220))
-    rig.recorder.on_call_over(CALL)
+    rig.end_call()
     rig.want()
     row = rig.wait()
     assert (row.state, row.reason, row.attempts) == ("failed", "call_over", 1)
@@ -306,7 +313,7 @@ def test_an_end_during_the_claim_is_kept(make: Make, monkeypatch: pytest.MonkeyP
     claim = rig.store.claim_recording
 
     def ends_meanwhile(*args: Any) -> bool:
-        rig.recorder.on_call_over(CALL)
+        rig.end_call()
         return claim(*args)
 
     monkeypatch.setattr(rig.store, "claim_recording", ends_meanwhile)
@@ -320,7 +327,7 @@ def test_the_end_of_the_call_ends_the_retries(make: Make) -> None:
     rig.twilio.posts.append(refusal(429, 20429))
 
     def over(_seen: object) -> None:
-        rig.recorder.on_call_over(CALL)
+        rig.end_call()
 
     rig.twilio.on_request = over
     rig.want()

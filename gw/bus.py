@@ -145,7 +145,8 @@ Event = CallStarted | FirstAudio | StartRecording | Turn | CallEnded | Usage | C
 class Hello(_Message, frozen=True):
     """The first message of every connection. `instance` is unique per worker process; `calls`: those alive now.
 
-    `answered_at`: the start of each call's stream, in the sequence of `calls`; older workers omit it.
+    `answered_at`, `account_sids`: the start of each call's stream, and its account, in the sequence of `calls`; older workers
+    omit them.
     """
 
     worker: int
@@ -154,6 +155,7 @@ class Hello(_Message, frozen=True):
     calls: list[str]
     version: int = 1  # of the bus; version 1 omits it
     answered_at: list[float] = []
+    account_sids: list[str] = []
 
 
 class WorkerStatus(_Message, frozen=True):
@@ -201,12 +203,14 @@ class Unreadable(msgspec.Struct, frozen=True):
 class Ask(_Message, frozen=True):
     """A worker's question. `n`: its number on this connection; the worker waits for a short time.
 
+    `account_sid`: the account that asks; older workers omit it.
     `about` next: the next step of a call whose stream ended. conversation: the conversation of a call that resumes.
     """
 
     n: int
     call_sid: str
     about: str
+    account_sid: str = ""
 
 
 class JobsOpen(_Message, frozen=True):

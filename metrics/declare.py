@@ -336,7 +336,7 @@ WEBHOOKS: Final = Counter(
     "Webhooks from Twilio, by kind and outcome.",
     {
         "kind": ("voice", "status", "recording", "stream", "action"),
-        "outcome": ("accepted", "repeated", "bad_signature", "bad_request", "busy", "failed"),
+        "outcome": ("accepted", "repeated", "bad_signature", "wrong_account", "bad_request", "busy", "failed"),
     },
 )
 OVERFLOW: Final = Counter(

@@ -138,7 +138,7 @@ class Control:
         )
         schema = self._schema = Schema(store, on_ready=forwarder.retry)
         self._lost = LostCalls(spool, page, notify=forwarder.notify)
-        calls = Calls()
+        calls = Calls(several_accounts=len(config.accounts) > 1)
         server = self._bus = BusServer(var_dir / "bus.sock", spool, calls, on_lost=self._lost.add)
         opened.callback(server.stop)
 
@@ -147,8 +147,18 @@ class Control:
         # Acts on events.
         spending = self._spending = Spending(config, store, server, page)
         accounts = Accounts(config)
-        check_owner, spent_usd = server.check_owner, spending.spent_usd
-        after_stream = AfterStream(store, calls, on_lost=config.server.on_lost, check_owner=check_owner, spent_usd=spent_usd)
+
+        def on_foreign(kind: str) -> None:
+            page.counter(declare.WEBHOOKS, kind=kind, outcome="wrong_account").add()
+
+        after_stream = AfterStream(
+            store,
+            calls,
+            on_lost=config.server.on_lost,
+            check_owner=server.check_owner,
+            on_foreign=on_foreign,
+            spent_usd=spending.spent_usd,
+        )
         self._transfers = Transfers(accounts, done=calls.on_transferred)
         self._recording = RecordingService(
             config,
@@ -171,6 +181,7 @@ class Control:
             hang_up=server.hang_up,
             on_call_over=self._recording.recorder.on_call_over,
             on_lost=self._lost.add,
+            on_foreign=on_foreign,
             spooled=spool.progress,
         )
 

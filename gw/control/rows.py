@@ -80,6 +80,7 @@ class CallEnd(msgspec.Struct, frozen=True, kw_only=True):
     """The end of a call, if it has one, and the row's gateway."""
 
     call_sid: str
+    account_sid: str | None = None
     ended_at: float | None = None
     gateway: str | None = None
 

@@ -72,12 +72,12 @@ class BusClient:
         index: int,
         page: Page,
         *,
-        calls: Callable[[], dict[str, float]],
+        calls: Callable[[], dict[str, tuple[float, str]]],
         status: Callable[[int], bus.WorkerStatus],
         on_command: Callable[[bus.Command], None],
         open_jobs: Callable[[], Mapping[str, Sequence[str]]] = dict,
     ) -> None:
-        """`calls`: start of each open call's stream, by call SID; `status`: this worker's state, given its backlog;
+        """`calls`: start and account of each open call's stream, by call SID; `status`: this worker's state, given its backlog;
         `open_jobs`: ids of the jobs that each call waits for, by call SID."""
         self._path = path
         self._index = index
@@ -124,8 +124,8 @@ class BusClient:
         if self._transport is not None and not self._transport.waiting_bytes:
             self._transport.write(bus.pack(hold))
 
-    def ask(self, call_sid: str, about: str) -> bus.Answer | None:
-        """Ask control, and wait at most ASK_S. None: no answer."""
+    def ask(self, call_sid: str, about: str, account_sid: str = "") -> bus.Answer | None:
+        """Ask control, and wait at most ASK_S. None: no answer. `account_sid`: the account that asks."""
         transport = self._transport
         if transport is None or len(self._open) >= MAX_ASKS:
             return None
@@ -134,7 +134,7 @@ class BusClient:
         result: AsyncResult[bus.Answer] = AsyncResult()
         self._open[n] = result
         try:
-            transport.write(bus.pack(bus.Ask(n, call_sid, about)))
+            transport.write(bus.pack(bus.Ask(n, call_sid, about, account_sid)))
             return result.get(timeout=ASK_S[about])
         except gevent.Timeout:
             log.warning("control did not answer a question in time", extra={"call_sid": call_sid})
@@ -185,7 +185,8 @@ class BusClient:
 
     def _serve(self, transport: Transport) -> None:
         calls = self._calls()
-        hello = bus.Hello(self._index, self.instance, os.getpid(), list(calls), bus.VERSION, list(calls.values()))
+        starts, accounts = [at for at, _ in calls.values()], [account_sid for _, account_sid in calls.values()]
+        hello = bus.Hello(self._index, self.instance, os.getpid(), list(calls), bus.VERSION, starts, accounts)
         transport.write(bus.pack(hello))
         self._resend(transport)
         self._ask_for_jobs(transport)  # behind the events: control has their jobs by then

@@ -102,7 +102,7 @@ class Call:
         """Load the conversation before this stream, for a resumed call. Waits for control, for a moment."""
         if self.events.resumed is None:
             return
-        answer = self.context.ask(self.sid, "conversation")
+        answer = self.context.ask(self.sid, "conversation", self.events.account_sid)
         if answer is not None:
             self.ai.conversation.resume_from(answer.utterances)
             self.spending.earlier_usd = answer.spent_usd

@@ -93,7 +93,7 @@ class CallEnding:
         self.ended_s, self.ended_at = monotonic(), time.time()
         self.detail = detail
         self.speak = speak
-        self._context.keep_ending(self._events.sid, reason, self._agent_name, self.speak)
+        self._context.keep_ending(self._events.sid, reason, self._agent_name, self.speak, self._events.account_sid)
         self.over.set()
         self._wake()
 

@@ -105,12 +105,17 @@ class Ending(NamedTuple):
     reason: Reason
     agent: str
     speak: bool
+    account_sid: str = ""
 
 
 class OpenCall(Protocol):
     """A call's session, as others see it."""
 
     last_message_s: float  # monotonic
+
+    @property
+    def account_sid(self) -> str:
+        """The call's account."""
 
     @property
     def answered_at(self) -> float:
@@ -170,16 +175,26 @@ class MediaContext:
         self.late = False
         self.hold_max_s: Callable[[float], float] = lambda since_s: -1.0  # since a monotonic time
         self.emit: Callable[[bus.Event], None] = lambda event: None
-        self.ask: Callable[[str, str], bus.Answer | None] = lambda call_sid, about: None
+        self.ask: Callable[[str, str, str], bus.Answer | None] = lambda call_sid, about, account_sid: None
         self.endings: OrderedDict[str, Ending] = OrderedDict()  # by call SID
 
-    def answered(self) -> dict[str, float]:
-        """Return the start of each open call's stream, by call SID."""
-        return {call_sid: call.answered_at for call_sid, call in self.calls.items()}
+    def open_calls(self) -> dict[str, tuple[float, str]]:
+        """Return the start of each open call's stream, and its account, by call SID."""
+        return {call_sid: (call.answered_at, call.account_sid) for call_sid, call in self.calls.items()}
 
-    def keep_ending(self, call_sid: str, reason: Reason, agent: str, speak: bool = False) -> None:
+    def name_of(self, call_sid: str, account_sid: str) -> str:
+        """Return the call's name in tokens and in the ledger: no other account's webhook leads to it."""
+        is_main = account_sid in ("", self.config.twilio.account_sid) or not self.config.signed
+        return call_sid if is_main else f"{account_sid} {call_sid}"
+
+    def account_of(self, call_sid: str) -> str:
+        """Return the account of a call whose stream is, or was, here; empty for others."""
+        call = self.calls.get(call_sid) or self.endings.get(call_sid)
+        return "" if call is None else call.account_sid
+
+    def keep_ending(self, call_sid: str, reason: Reason, agent: str, speak: bool = False, account_sid: str = "") -> None:
         """Keep how a call's stream ended for the action webhook. `speak`: the caller is owed words."""
-        self.endings[call_sid] = Ending(reason, agent, speak)
+        self.endings[call_sid] = Ending(reason, agent, speak, account_sid)
         if len(self.endings) > MAX_ENDINGS:
             self.endings.popitem(last=False)
 
@@ -193,14 +208,18 @@ class MediaContext:
             return
         now_s = int(time.time())
         try:
-            self.ledger.remember(key_of("owed nothing", call_sid), now_s + SHARED_S, now_s, is_end=True)
+            name = self.name_of(call_sid, ending.account_sid)
+            self.ledger.remember(key_of("owed nothing", name), now_s + SHARED_S, now_s, is_end=True)
         except SharedBusyError:
             self.cells.locks_busy.add()
 
-    def is_owed_nothing(self, call_sid: str) -> bool:
-        """Return whether the call ended at some worker, and its caller is owed nothing. May wait for a lock."""
+    def is_owed_nothing(self, name: str) -> bool:
+        """Return whether this call ended at some worker, and its caller is owed nothing.
+
+        `name`: of the call, by `name_of`. May wait for a lock.
+        """
         try:
-            return self.ledger.remember(key_of("owed nothing", call_sid), 0, int(time.time()), is_end=True) > 0
+            return self.ledger.remember(key_of("owed nothing", name), 0, int(time.time()), is_end=True) > 0
         except SharedBusyError:
             return False
 

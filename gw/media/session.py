@@ -282,6 +282,8 @@ class Session:
         """
         begun_s = monotonic()
         while (old := self._context.calls.get(start.call_sid)) is not None and not self._state.has_ended:
+            if old.account_sid != start.account_sid:
+                raise _RefusedError(Reason.WRONG_ACCOUNT, "the call belongs to another account")
             now_s = monotonic()
             if now_s - old.last_message_s > SILENT_S:
                 old.end(Reason.PHONE_LOST, "another stream took its place")
@@ -293,6 +295,11 @@ class Session:
             start = msgspec.structs.replace(start, parameters={**start.parameters, **resumed.parameters()})
             gevent.sleep(LOOK_S)
         return start
+
+    @property
+    def account_sid(self) -> str:
+        """The call's account; empty before its start."""
+        return "" if self._call is None else self._call.events.account_sid
 
     @property
     def answered_at(self) -> float:
@@ -315,7 +322,8 @@ class Session:
             return None
         now_s = int(time.time())
         try:
-            good = check(self._context.token_key, token, start.call_sid, now_s, TOKEN_TTL_S, start.parameters)
+            name = self._context.name_of(start.call_sid, start.account_sid)
+            good = check(self._context.token_key, token, name, now_s, TOKEN_TTL_S, start.parameters)
         except TokenError as error:
             raise _RefusedError(Reason(error.code), str(error)) from error
         try:

@@ -76,7 +76,7 @@ _FOREIGN: Final = (
 
 
 #: The ending of a call that did not end in this worker: its caller is on the line, and may have heard no goodbye.
-_UNKNOWN: Final = ("", "", True)
+_UNKNOWN: Final = ("", "", True, "")
 
 
 class _Moment(NamedTuple):
@@ -130,13 +130,18 @@ class Webhooks:
             return self._bad_request(kind, f"the form cannot be read: {error}"[:200], start_response)
         text, path, fields = form_text(form), signed_path(environ), dict(form)
         if self._signed:
-            account_sid = fields.get("AccountSid") or self._context.config.twilio.account_sid
+            account_sid = fields["AccountSid"] = fields.get("AccountSid") or self._context.config.twilio.account_sid
             secrets = self._context.signing_secrets.get(account_sid)  # the signature covers this field
             if secrets is None:
                 fault = f"the account {account_sid[:40]!r} is not configured; expected one of [twilio] and [twilio.accounts.NAME]"
                 return self._unsigned(kind, "wrong_account", fault, environ, start_response)
             if not webhook_valid(secrets, signature, self._public, path, text):
                 return self._unsigned(kind, "bad_signature", "the signature is not valid for this URL", environ, start_response)
+            call_sid = fields.get("CallSid", "")
+            if self._context.account_of(call_sid) not in ("", account_sid):
+                self._cells[kind, "wrong_account"].add()
+                fault = f"the call {call_sid!r} is not of the account {account_sid!r}, which signed"
+                return self._refuse(start_response, "403 Forbidden", "wrong_account", fault)
         turn_loop()  # the signature was a third of the work
         if fault := field_fault(fields):
             if kind in _STEPS or fields.get("CallSid"):
@@ -155,7 +160,7 @@ class Webhooks:
             status, document = self._after_stream(fields, moment, elsewhere=elsewhere)
             return _answer(start_response, status, _XML, document)
         if kind == "status" and fields.get("CallStatus") in CALL_OVER:
-            self._on_over(fields["CallSid"])
+            self._on_over(self._name(fields))
         return _answer(start_response, "204 No Content", _TEXT, "")
 
     def _answer_talk(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -189,14 +194,21 @@ class Webhooks:
             known_s = 0  # an event that comes twice does no harm; a lost one does
         return _Moment(key, known_s or until_s), not known_s
 
-    def _on_over(self, call_sid: str, *, only_look: bool = False) -> bool:
-        """Open no further stream for this call. Returns whether it was over already."""
+    def _account_sid(self, fields: dict[str, str]) -> str:
+        """Return the account that signed; empty without credentials."""
+        return fields["AccountSid"] if self._signed else ""
+
+    def _name(self, fields: dict[str, str]) -> str:
+        return self._context.name_of(fields["CallSid"], fields.get("AccountSid", ""))
+
+    def _on_over(self, name: str, *, only_look: bool = False) -> bool:
+        """Open no further stream for the call of this name. Returns whether it was over already."""
         now_s = int(time.time())
         try:
             until_s = 0 if only_look else now_s + OVER_S
-            return self._context.ledger.remember(key_of("over", call_sid), until_s, now_s, is_end=True) > 0
+            return self._context.ledger.remember(key_of("over", name), until_s, now_s, is_end=True) > 0
         except SharedBusyError:
-            log.warning("the end of a call is not known: other workers hold the lock", extra={"call_sid": call_sid})
+            log.warning("the end of a call is not known: other workers hold the lock", extra={"call_sid": name[-34:]})
             return False
 
     def _voice(
@@ -205,7 +217,7 @@ class Webhooks:
         call_sid, name = fields["CallSid"], _requested_agent(environ)
         moment, is_new = self._remember(key, only_look=True)
         if is_new:
-            if fields.get("CallStatus") in CALL_OVER or self._on_over(call_sid, only_look=True):
+            if fields.get("CallStatus") in CALL_OVER or self._on_over(self._name(fields), only_look=True):
                 self._cells["voice", "repeated"].add()
                 log.warning("a voice webhook of a call that is over", extra={"call_sid": call_sid})
                 return _answer(start_response, "200 OK", _XML, twiml.hangup())
@@ -251,7 +263,7 @@ class Webhooks:
         """Build TwiML that opens a stream for this call: the same for the same webhook."""
         key = self._context.token_key
         nonce = hmac.digest(key, b"nonce\0%b%d%b" % (*moment, repr(more).encode()), sha256)[:NONCE_BYTES]
-        token = make(key, fields["CallSid"], moment.until_s - REMEMBERED_S, nonce, more)
+        token = make(key, self._name(fields), moment.until_s - REMEMBERED_S, nonce, more)
         parameters = {
             "token": token,
             "direction": fields.get("Direction", "inbound")[:MAX_VALUE_CHARS],
@@ -267,18 +279,18 @@ class Webhooks:
 
         Asks control, bounded, about a call that may continue or did not end in this worker.
         """
-        context, call_sid = self._context, fields["CallSid"]
+        context, call_sid, name = self._context, fields["CallSid"], self._name(fields)
         if fields.get("CallStatus") in CALL_OVER:
-            self._on_over(call_sid)
+            self._on_over(name)
             return "200 OK", twiml.hangup()
-        if call_sid not in context.endings and context.is_owed_nothing(call_sid):
-            self._on_over(call_sid)
+        if call_sid not in context.endings and context.is_owed_nothing(name):
+            self._on_over(name)
             return "200 OK", twiml.hangup()
-        reason, agent_name, speak = context.endings.get(call_sid, _UNKNOWN)
+        reason, agent_name, speak, _ = context.endings.get(call_sid, _UNKNOWN)
         step = next_step(reason, resumes=0, on_lost="goodbye", speak=speak)
         resumed = None
         if not reason or reason in RESUMABLE or step is NextStep.TRANSFER:  # the transfer by REST may be done already
-            answer = context.ask(call_sid, "next")
+            answer = context.ask(call_sid, "next", self._account_sid(fields))
             if answer is not None and answer.step:
                 step, agent_name, reason = NextStep(answer.step), answer.agent or agent_name, answer.reason or reason
                 resumed = Resumed(answer.resumes, answer.began_at, reason)
@@ -290,7 +302,7 @@ class Webhooks:
                 return status, self._stream_for(fields, moment, {"agent": agent_name or "default", **resumed.parameters()})
             status = _NO_SLOT if elsewhere else status
         if status != _NO_SLOT:
-            self._on_over(call_sid)
+            self._on_over(name)
         if step is NextStep.TRANSFER:
             return status, twiml.dial(agent.transfer_to)
         words = agent.closing if is_normal(reason) else agent.goodbye

@@ -89,7 +89,7 @@ class Worker:
             Path(config.ops.var_dir) / "bus.sock",
             index,
             self._page,
-            calls=self.context.answered,
+            calls=self.context.open_calls,
             status=self._status,
             on_command=self._on_command,
             open_jobs=self.context.open_jobs,

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 from gw.bench.gateway_process import GatewayProcess
 from gw.control.admin.client import AdminClient, NotReachable
+from gw.control.calls.status_callbacks import GRACE_S
 from gw.twin import speech
 from gw.twin.ai.script import AiScript, lasting
 from gw.twin.ai.server import AiTwin
@@ -31,7 +33,7 @@ class Accounts:
     def __init__(self, folder: Path) -> None:
         self.credentials = folder / "credentials"
         self.credentials.mkdir(0o700)
-        tables = {"twilio.accounts.support": f'account_sid = "{SIDS["support"]}"\n'}
+        tables = {"twilio.accounts.support": f'account_sid = "{SIDS["support"]}"\n', "server": "workers = 2\n"}
         self.gateway = GatewayProcess(program(), folder / "gateway", tables)
         self.admin = AdminClient(self.gateway.admin_socket, timeout_s=scaled(20.0))
         main = TwilioTwin(self.gateway.url, account_sid=SIDS[""], auth_token=self.token(""))
@@ -162,3 +164,46 @@ def test_an_operators_acts_use_the_calls_account(accounts: Accounts) -> None:
     assert sid not in support.rest.recordings
     assert accounts.twilio[""].rest.requests == type(support.rest.requests)(), "nothing was asked of the main account"
     assert accounts.statuses("support") <= {200, 201, 204, 400}
+
+
+def test_an_account_acts_on_no_call_of_another(accounts: Accounts) -> None:
+    """The main account's token signs reports about the other's call. They reach both workers; only one has the call's stream."""
+    call = accounts.place("support")
+    until(lambda: accounts.recording(call).get("state") == "started", "it is recorded")
+    webhooks, started = accounts.twilio[""].webhooks, accounts.recording(call)
+    reports = {
+        "status": {"CallStatus": "completed"},
+        "recording": {
+            "RecordingSid": started["recording_sid"],
+            "RecordingStatus": "absent",
+            "RecordingUrl": "https://example.com",
+        },
+        "action": {"CallStatus": "in-progress"},
+    }
+    posts = dict.fromkeys(reports, 0)
+    answers = []
+
+    def reach_both() -> bool:
+        """Another worker than the call's does not know its account."""
+        for kind, fields in reports.items():
+            more = {"CallSid": call.call_sid, "AccountSid": SIDS[""], "From": "+1", "To": "+2", "X": str(posts[kind])}
+            answers.append(webhooks.post(webhooks.absolute(f"/twilio/{kind}"), {**fields, **more}))
+            posts[kind] += 1
+        return {answer.status for answer in answers} >= {403, 204, 200}
+
+    until(reach_both, "both workers were asked")
+    assert all("<Response><Hangup /></Response>" in answer.body for answer in answers if answer.status == 200)
+
+    def counted() -> dict[str, int]:
+        lines = [line for line in accounts.gateway.metrics().splitlines() if 'outcome="wrong_account"' in line]
+        found = {kind: sum(float(line.rpartition(" ")[2]) for line in lines if f'kind="{kind}"' in line) for kind in reports}
+        return {kind: int(value) for kind, value in found.items()}
+
+    until(lambda: counted() == posts, "each is counted once")
+    gevent.sleep(GRACE_S + 0.5)
+    assert not call.is_over
+    row = accounts.recording(call)
+    assert (row["state"], row["recording_sid"]) == ("started", started["recording_sid"])
+    call.hang_up()
+    accounts.check_recorded("support", call)
+    assert accounts.row(call)["reason"] == "caller_hangup"

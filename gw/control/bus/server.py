@@ -240,8 +240,9 @@ class BusServer:
                 worker.last = self._spool.last(worker.instance)
             highest, fresh, questions = sort_messages(worker, worker.last, messages)
             accepted: Sequence[Job] = ()
+            foreign = {entry.n for entry in fresh if self._is_foreign(entry)}
             if fresh:
-                items, jobs = self._split(fresh)
+                items, jobs = self._split([entry for entry in fresh if entry.n not in foreign])
                 worker.last = None  # unknown during the commit, and after its failure
                 accepted = self._spool.append(worker.instance, items, worker=worker.index, jobs=jobs)
                 worker.last = fresh[-1].n
@@ -253,6 +254,11 @@ class BusServer:
             for entry in fresh:
                 if isinstance(entry, bus.Unreadable):  # the forwarder sets it aside, with the reason
                     log.error("worker %d sent event %d, which this version cannot read", worker.index, entry.n)
+                    continue
+                if entry.n in foreign and isinstance(entry.event, bus.CallStarted):
+                    call_sid, reason = entry.event.call_sid, Reason.WRONG_ACCOUNT.value
+                    log.warning("a stream of another account's call must end", extra={"call_sid": call_sid, "reason": reason})
+                    link.send(bus.HangUp(call_sid, reason))
                     continue
                 former = self._workers.get(self.calls.on_event(worker.instance, entry.event, time.monotonic()))
                 if former is not None and former.link is not None and isinstance(entry.event, bus.CallStarted):
@@ -329,6 +335,11 @@ class BusServer:
             self._on_lost(orphaned)
         else:
             log.info("worker %d (pid %d) left", worker.index, worker.pid)
+
+    def _is_foreign(self, entry: bus.Numbered | bus.Unreadable) -> bool:
+        """Return whether an event is the start of a stream on a call of another account: its row must not change."""
+        event = None if isinstance(entry, bus.Unreadable) else entry.event
+        return isinstance(event, bus.CallStarted) and self.calls.is_foreign(event.call_sid, event.account_sid)
 
     def _owner(self, call_sid: str) -> WorkerRecord | None:
         return self._workers.get(self.calls.owner(call_sid))

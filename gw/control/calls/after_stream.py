@@ -40,14 +40,16 @@ class AfterStream:
         *,
         on_lost: OnLost,
         check_owner: Callable[[str], None],
+        on_foreign: Callable[[str], None] = lambda kind: None,
         spent_usd: Callable[[str], float] = lambda call_sid: 0.0,
     ) -> None:
-        """`on_lost`: the step for a lost call. `check_owner`: take the call from its owner if that is dead. `spent_usd`: its cost
-        so far, where that is in memory."""
+        """`on_lost`: the step for a lost call. `check_owner`: take the call from its owner if that is dead. `on_foreign` receives
+        the kind of a webhook from another account than its call's. `spent_usd`: the call's cost so far, where that is in memory."""
         self._store = store
         self._calls = calls
         self._on_lost = on_lost
         self._check_owner = check_owner
+        self._on_foreign = on_foreign
         self._spent_usd = spent_usd
 
     def answer(self, ask: bus.Ask) -> bus.Answer:
@@ -57,6 +59,10 @@ class AfterStream:
                 call = self._find(ask.call_sid)
                 if call is None:
                     return bus.Answer(ask.n, step=NextStep.GOODBYE.value)  # its stream was refused
+                if self._calls.differ(call.account_sid, ask.account_sid):
+                    self._on_foreign("action")
+                    log.warning("another account asks about a call: %s", ask.account_sid, extra={"call_sid": ask.call_sid})
+                    return bus.Answer(ask.n, step=NextStep.HANG_UP.value)
                 if ask.about == "conversation":
                     spent_usd = max(call.spent_usd, self._spent_usd(ask.call_sid))
                     utterances = call.conversation.utterances()

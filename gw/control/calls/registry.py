@@ -3,6 +3,7 @@
     is_owned    a worker has the call's stream, or is expected back with it
     is_known    a worker has it, or had it within KEEP_S
     is_over     Twilio reported the call's end
+    is_foreign  a report comes from another account than the call's
     Call        the rest: the latest stream and how it ended, agent, conversation
 
 A worker owns the calls of its Hello and of its CallStarted, until its CallEnded. The latest stream owns its call, in whatever
@@ -13,6 +14,7 @@ seconds of a stream's end. Values only, without clock, greenlet or store: `now_s
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import zip_longest
 from typing import Final
 
 import msgspec
@@ -58,7 +60,9 @@ class Call(msgspec.Struct):
 class Calls:
     """All known calls, by SID. Owned calls are never dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, several_accounts: bool = False) -> None:
+        """`several_accounts`: not all calls are of one account, so that a report may come from another one than its call's."""
+        self._several_accounts = several_accounts
         self._calls: dict[str, Call] = {}
         self._left: OrderedDict[str, float] = OrderedDict()  # those without an owner: since when, oldest first
         self._over: dict[str, None] = {}  # oldest first
@@ -73,6 +77,15 @@ class Calls:
 
     def is_over(self, call_sid: str) -> bool:
         return call_sid in self._over
+
+    def is_foreign(self, call_sid: str, account_sid: str) -> bool:
+        """Return whether a call is known to be of another account."""
+        call = self._calls.get(call_sid)
+        return call is not None and self.differ(call.account_sid, account_sid)
+
+    def differ(self, one: str, other: str) -> bool:
+        """Return whether two accounts are known, and not the same."""
+        return self._several_accounts and bool(one and other) and one != other
 
     def owner(self, call_sid: str) -> str:
         """Return the instance of the worker that has the call; empty without one."""
@@ -98,9 +111,9 @@ class Calls:
         self._forget(now_s)
         for call_sid in self._owned_by(hello.instance) - set(hello.calls):
             self._leave(call_sid, self._calls[call_sid], now_s)
-        answered = dict(zip(hello.calls, hello.answered_at, strict=False))
-        for call_sid in hello.calls:
-            call, at = self._of(call_sid, now_s), answered.get(call_sid, 0.0)
+        for call_sid, at, account_sid in zip_longest(hello.calls, hello.answered_at, hello.account_sids):
+            call, at = self._of(call_sid, now_s), at or 0.0
+            call.account_sid = call.account_sid or account_sid or ""
             is_newer = at > call.answered_at
             if not is_newer and (call.reported or (call.owner and at < call.answered_at)):
                 continue
@@ -170,6 +183,7 @@ class Calls:
         if has_ended and not (call.reason or call.stream_sid or call.owner):  # else a stream started since, whatever the row says
             call.reason = row.reason or ""
         call.whole, call.resumes = True, max(call.resumes, len(back))
+        call.account_sid = call.account_sid or row.account_sid or ""
         call.spent_usd = row.cost_usd or 0.0
         call.agent, call.began_at = call.agent or row.agent or "", row.answered_at or call.began_at
         return call
@@ -178,6 +192,8 @@ class Calls:
 
     def _on_started(self, instance: str, event: bus.CallStarted, now_s: float) -> str:
         call = self._of(event.call_sid, now_s)
+        if self.differ(call.account_sid, event.account_sid):
+            return ""
         former, is_older = call.owner, event.answered_at < call.answered_at
         call.whole = call.whole is not False
         call.account_sid = event.account_sid

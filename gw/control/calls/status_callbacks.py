@@ -7,6 +7,7 @@ The callback itself is already in the spool.
   REST, and the worker is asked to hang up. If no worker has it, and its row is open although the store has taken everything that
   the spool held, the row is ended here. Another gateway's row is ended here only if its end does not come for a minute.
 - A stream's error is logged.
+- A report from another account than the call's changes nothing: its sender has that account's token, and the call's SID.
 
 Ends that an earlier process did not act on are taken up at the start. Fields may be missing, unknown or wrong; unusable ones are
 ignored. Never answers Twilio, never waits in the subscriber.
@@ -57,6 +58,7 @@ class _Ending:
     """A call whose row is looked at. `due`: events that the store must have taken before the row counts as open."""
 
     due: int
+    account_sid: str
     looks: int = 0
     is_theirs: bool = False  # at the last look: the row is another gateway's
 
@@ -100,10 +102,11 @@ class StatusCallbacks:
         hang_up: Callable[[str, str], bool],
         on_call_over: Callable[[str], None],
         on_lost: Callable[[set[str]], None],
+        on_foreign: Callable[[str], None] = lambda kind: None,
         spooled: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
-        """`gateway`: this one's id. `hang_up`: as of the bus server. `spooled`: events of the spool that the store has taken
-        since the start, and waiting ones."""
+        """`gateway`: this one's id. `hang_up`: as of the bus server. `on_foreign` receives the kind of a report from another
+        account than its call's. `spooled`: events of the spool that the store has taken since the start, and waiting ones."""
         self._store = store
         self._rows = rows
         self._calls = calls
@@ -111,6 +114,7 @@ class StatusCallbacks:
         self._hang_up = hang_up
         self._on_call_over = on_call_over
         self._on_lost = on_lost
+        self._on_foreign = on_foreign
         self._spooled = spooled
         self._grace = gevent.pool.Pool()
         self._ending: dict[str, _Ending] = {}
@@ -121,12 +125,14 @@ class StatusCallbacks:
         """Subscriber of the bus: returns immediately."""
         if not isinstance(event, bus.Webhook):
             return
-        call_sid = event.fields.get("CallSid", "")
+        call_sid, account_sid = event.fields.get("CallSid", ""), event.fields.get("AccountSid", "")
         match event.kind:
+            case "status" | "stream" if self._is_foreign(event):
+                self._refuse(event.kind, call_sid, account_sid)
             case "status" if call_sid and event.fields.get("CallStatus") in CALL_OVER:
                 self._calls.on_over(call_sid)
                 self._on_call_over(call_sid)
-                self._spawn(call_sid)
+                self._spawn(call_sid, account_sid)
             case "stream" if event.fields.get("StreamEvent") == "stream-error":
                 text = event.fields.get("StreamError", "")
                 log.warning(
@@ -142,8 +148,8 @@ class StatusCallbacks:
         try:
             if event.kind == "recording":
                 self._on_recording(call_sid, event.fields)
-            elif event.kind == "status" and not self._calls.is_over(call_sid):  # spooled by an earlier process
-                self.on_event(event)
+            elif event.kind == "status" and not (self._calls.is_over(call_sid) or self._is_foreign(event)):
+                self.on_event(event)  # spooled by an earlier process
         except StoreUnavailable:
             raise
         except StoreError as error:
@@ -171,26 +177,39 @@ class StatusCallbacks:
             except StoreError as error:
                 log.debug("ends of calls cannot be looked for yet: %s", error)
                 gevent.sleep(RETRY_S)
-        for call_sid in {call_sid for call_sid, fields in reported if fields.get("CallStatus") in CALL_OVER}:
+        over = {(sid, str(fields.get("AccountSid") or "")) for sid, fields in reported if fields.get("CallStatus") in CALL_OVER}
+        for call_sid, account_sid in over:
             if not self._calls.is_over(call_sid):
-                self._spawn(call_sid)
+                self._spawn(call_sid, account_sid)
 
-    def _spawn(self, call_sid: str) -> None:
+    def _is_foreign(self, event: bus.Webhook) -> bool:
+        return self._calls.is_foreign(event.fields.get("CallSid", ""), event.fields.get("AccountSid", ""))
+
+    def _refuse(self, kind: str, call_sid: str, account_sid: str) -> None:
+        self._on_foreign(kind)
+        log.warning(
+            "a %s webhook of another account is ignored: %s",
+            kind,
+            account_sid,
+            extra={"call_sid": call_sid, "reason": "wrong_account"},
+        )
+
+    def _spawn(self, call_sid: str, account_sid: str) -> None:
         if len(self._grace) + len(self._ending) >= MAX_ENDING:
             log.warning(
                 "too many calls end at the same time: this call's row waits for the next start", extra={"call_sid": call_sid}
             )
             return
-        self._grace.spawn(self._after_grace, call_sid)
+        self._grace.spawn(self._after_grace, call_sid, account_sid)
 
-    def _after_grace(self, call_sid: str) -> None:
+    def _after_grace(self, call_sid: str, account_sid: str) -> None:
         """Hang up a call that is still alive at a worker. Leave any other to the looks at its row."""
         gevent.sleep(GRACE_S)
         if self._calls.is_owned(call_sid):
             log.info("the call was completed from outside", extra={"call_sid": call_sid})
             self._hang_up(call_sid, str(Reason.ADMIN_HANGUP))
             return
-        self._ending[call_sid] = _Ending(sum(self._spooled()))
+        self._ending[call_sid] = _Ending(sum(self._spooled()), account_sid)
         if not self._looker:
             self._looker = gevent.spawn(self._look_at_rows)
 
@@ -223,6 +242,9 @@ class StatusCallbacks:
             row = rows.get(call_sid)
             if row is not None and row.ended_at is not None:
                 return True
+            if row is not None and self._calls.differ(row.account_sid or "", ending.account_sid):
+                self._refuse("status", call_sid, ending.account_sid)
+                return True
             ending.is_theirs = row is not None and row.gateway != self._gateway
             if stored >= ending.due and not ending.is_theirs:
                 if row is not None:
@@ -244,5 +266,10 @@ class StatusCallbacks:
             log.debug("a recording status without an outcome for the row", extra={"call_sid": call_sid})
             return
         outcome, extra = reported
+        account_sid = fields.get("AccountSid", "")
+        row = self._store.recording(call_sid)
+        if row is not None and self._calls.differ(row.account_sid or "", account_sid):
+            self._refuse("recording", call_sid, account_sid)
+            return
         if not self._rows.write_once(call_sid, outcome, **extra):
             log.info("a recording status changed no row", extra={"call_sid": call_sid})

@@ -265,7 +265,7 @@ class Parts:
             on_lost=lambda call_sids: None,
         )
 
-        hooks._spawn = lambda call_sid: None  # type: ignore[method-assign]  # a call's end is not modelled here
+        hooks._spawn = lambda call_sid, account_sid: None  # type: ignore[method-assign]  # a call's end is not modelled here
         return hooks
 
     # -- the reconcile pass ---------------------------------------------------------------------------------------------

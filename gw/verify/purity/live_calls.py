@@ -65,7 +65,7 @@ class World:
             self.bus_path,
             0,
             self._page,
-            calls=self._context.answered,
+            calls=self._context.open_calls,
             status=lambda unacked: bus.WorkerStatus(self._context.streams, False, unacked, -1.0, -1.0),
             on_command=lambda command: None,
         )

@@ -30,7 +30,7 @@ class Rig:
         self.path = folder / "bus.sock"
         self.page = page
         self.commands: list[bus.Command] = []
-        self.calls = {"CA1": 5.0}
+        self.calls = {"CA1": (5.0, "AC1")}
         self.open_jobs: dict[str, list[str]] = {}
         self.client = BusClient(
             self.path,
@@ -398,10 +398,10 @@ def test_hello_names_the_open_calls(rig: Rig):
     control = rig.control()
     rig.running.start()
     control.accept()
-    rig.calls = {"CA2": 7.0, "CA3": 6.0}
+    rig.calls = {"CA2": (7.0, "AC1"), "CA3": (6.0, "AC2")}
     control.hang_up()
     hello = control.accept()
-    assert (hello.calls, hello.answered_at) == (["CA2", "CA3"], [7.0, 6.0])
+    assert (hello.calls, hello.answered_at, hello.account_sids) == (["CA2", "CA3"], [7.0, 6.0], ["AC1", "AC2"])
 
 
 def test_flush_is_bounded(rig: Rig):

@@ -92,10 +92,10 @@ def test_a_mark_that_comes_back_resolves_the_turns_before_it(call: Call, emitted
 
 
 def test_a_conversation_is_restored_for_a_stream_that_resumes_a_call(call: Call, emitted: list[bus.Event]) -> None:
-    asked: list[tuple[str, str]] = []
+    asked: list[tuple[str, str, str]] = []
 
-    def ask(call_sid: str, about: str) -> bus.Answer:
-        asked.append((call_sid, about))
+    def ask(call_sid: str, about: str, account_sid: str) -> bus.Answer:
+        asked.append((call_sid, about, account_sid))
         return bus.Answer(1, utterances=[Utterance("caller", "before the line broke")])
 
     call.context.ask = ask
@@ -103,7 +103,7 @@ def test_a_conversation_is_restored_for_a_stream_that_resumes_a_call(call: Call,
     assert asked == []
     call.events.resumed = Resumed(2, call.events.started_at - 60.0)
     call.restore_conversation()
-    assert asked == [(call.sid, "conversation")]
+    assert asked == [(call.sid, "conversation", call.events.account_sid)]
     assert call.ai.conversation.utterances() == [Utterance("caller", "before the line broke")]
 
 

@@ -41,7 +41,7 @@ def test_the_last_endings_are_kept(contexts: ContextMaker, monkeypatch: pytest.M
     context, _ = contexts.context()
     for n in range(3):
         context.keep_ending(f"CA{n}", Reason.CALLER_HANGUP, "clerk")
-    assert list(context.endings.items()) == [(f"CA{n}", (Reason.CALLER_HANGUP, "clerk", False)) for n in (1, 2)]
+    assert list(context.endings.items()) == [(f"CA{n}", (Reason.CALLER_HANGUP, "clerk", False, "")) for n in (1, 2)]
 
 
 def test_a_media_socket_is_taken_while_slots_are_free_or_a_call_is_expected(contexts: ContextMaker) -> None:

@@ -30,6 +30,7 @@ from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin
 from metrics.declare import STREAMS_REFUSED
 from tests.gw.media.support import (
+    ACCOUNT,
     CALL,
     STREAM,
     ContextMaker,
@@ -343,6 +344,19 @@ def test_a_stream_in_use_keeps_its_call(contexts: ContextMaker, monkeypatch: pyt
     talking.kill()
     line.say(stop())
     assert line.ended() == (1000, "caller_hangup")
+
+
+def test_a_stream_of_another_account_takes_no_place(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(session_module, "SILENT_S", 0.0)
+    line = Line(contexts)
+    line.begin()
+    other = Peer.connect(line.address)
+    other.send(start(account="AC" + "9" * 32))
+    assert other.read_to_end() == (1008, "wrong_account")
+    assert line.context.account_of(CALL) == ACCOUNT
+    line.say(stop())
+    assert line.ended() == (1000, "caller_hangup")
+    assert line.context.account_of(CALL) == ACCOUNT, "its action webhook may come"
 
 
 def test_another_stream_takes_the_place_of_a_silent_one(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):

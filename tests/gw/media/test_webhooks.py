@@ -20,7 +20,7 @@ from gw.media.admission.shared_lock import SharedBusyError
 from gw.protocol.ai import TokenLimit
 from gw.protocol.http import MAX_BODY_BYTES
 from gw.protocol.signature import SigningSecrets, sign
-from gw.protocol.token import check
+from gw.protocol.token import TokenError, check
 from gw.protocol.webhook_form import MAX_FIELDS
 from metrics.declare import OVERFLOW, REQUESTS_REFUSED, WEBHOOKS
 from tests.gw.media.support import ACCOUNT, CALL, WAIT_S, ContextMaker
@@ -249,15 +249,15 @@ def action(
     sid = dict(FORM)["CallSid"]
     if reason is not None:
         client.context.keep_ending(sid, reason, "default", speak)
-    asked: list[tuple[str, str]] = []
+    asked: list[tuple[str, str, str]] = []
 
-    def ask(call_sid: str, about: str) -> bus.Answer | None:
-        asked.append((call_sid, about))
+    def ask(call_sid: str, about: str, account_sid: str) -> bus.Answer | None:
+        asked.append((call_sid, about, account_sid))
         return answer
 
     client.context.ask = ask
     body = client.post("/twilio/action", [*FORM, *fields.items()])[2]
-    assert asked in ([], [(sid, "next")])
+    assert asked in ([], [(sid, "next", "")])
     return body + ("" if asked else "<!-- by itself -->")
 
 
@@ -343,7 +343,9 @@ def test_among_machines_urls_name_this_machine(contexts: ContextMaker):
 def test_a_balancer_gets_503_to_ask_another_machine(client: Client):
     """The body is the same, and is used only when no other machine has a free slot."""
     client.context.draining = True
-    client.context.ask = lambda call_sid, about: bus.Answer(1, step="resume", agent="default", resumes=1, began_at=1.0)
+    client.context.ask = lambda call_sid, about, account_sid: bus.Answer(
+        1, step="resume", agent="default", resumes=1, began_at=1.0
+    )
     for path in ("/twilio/voice", "/twilio/action"):
         here, elsewhere = client.post(path), client.post(path, X_Submilli_Elsewhere="1")
         assert (here[0], elsewhere[0]) == (200, 503)
@@ -433,6 +435,48 @@ def test_an_account_that_is_not_configured_is_named(signed: Client):
     assert status == 403
     assert f"the account 'AC{'3' * 32}' is not configured" in text
     assert (signed.refused("wrong_account"), signed.counted("status", "bad_signature"), signed.emitted) == (1, 1, [])
+
+
+@pytest.mark.parametrize("kind", ["voice", "status", "recording", "stream", "action"])
+def test_a_webhook_of_another_account_than_its_calls_is_refused(signed: Client, kind: str):
+    other = "AC" + "2" * 32
+    signed.context.signing_secrets[other] = SigningSecrets(("another secret", ""))
+    signed.context.keep_ending(CALL, Reason.PHONE_LOST, "default", account_sid=ACCOUNT)
+    path, form = f"/twilio/{kind}", [*FORM, ("AccountSid", other), ("CallStatus", "completed")]
+    status, _, text = signed.post(path, form, signature=sign("another secret", PUBLIC + path, form))
+    assert (status, text) == (403, f"the call '{CALL}' is not of the account '{other}', which signed\n")
+    assert (signed.refused("wrong_account"), signed.counted(kind, "wrong_account"), signed.emitted) == (1, 1, [])
+
+
+def test_what_a_worker_keeps_of_a_call_is_of_its_account(contexts: ContextMaker):
+    """The call's stream was at another worker: this one cannot know the account."""
+    there, here = Client(contexts, signed=True), Client(contexts, signed=True)
+    other = "AC" + "2" * 32
+    here.context.signing_secrets[other] = SigningSecrets(("another secret", ""))
+    there.context.keep_ending(CALL, Reason.AI_HANGUP, "default", account_sid=ACCOUNT)
+    there.context.share_ending(CALL)
+    asked: list[str] = []
+
+    def ask(call_sid: str, about: str, account_sid: str) -> None:
+        asked.append(account_sid)
+
+    here.context.ask = ask
+
+    def post(kind: str, secret: str, *fields: tuple[str, str]) -> str:
+        path, form = f"/twilio/{kind}", [*FORM, *fields]
+        return here.post(path, form, signature=sign(secret, PUBLIC + path, form))[2]
+
+    parameters = parameters_of(post("voice", "another secret", ("AccountSid", other)))
+    post("action", "another secret", ("AccountSid", other))
+    assert asked == [other], "control knows the account"
+    post("status", "another secret", ("AccountSid", other), ("CallStatus", "completed"))
+    assert "<Stream" in post("voice", "secret"), "the call is not over"
+    token, key, bound = parameters["token"], here.context.token_key, {"agent": "default"}
+    with pytest.raises(TokenError):
+        check(key, token, CALL, time.time(), parameters=bound)
+    assert check(key, token, here.context.name_of(CALL, other), time.time(), parameters=bound)
+    post("action", "secret")
+    assert asked == [other], "its caller is owed nothing"
 
 
 # -- repeated webhooks ------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Rig:
         self.spool = Spool(folder / "spool.db")
         self.received: list[bus.Event] = []
         self.lost: list[set[str]] = []
-        self.calls = Calls()
+        self.calls = Calls(several_accounts=True)
         self.server = BusServer(self.path, self.spool, self.calls, on_lost=self.lost.append)
         self.server.answer_with(self.answer)
         self.server.subscribe(self.received.append)
@@ -469,3 +469,15 @@ def test_a_worker_of_another_version_is_refused(rig: Rig, monkeypatch: pytest.Mo
     assert (rig.server.workers(), rig.calls.owned()) == ([], set())
     monkeypatch.setattr(server, "REFUSED_FOR_S", 0.0)
     assert rig.server.refused() == ""
+
+
+def test_a_stream_on_a_call_of_another_account_must_end_and_changes_no_row(rig: Rig) -> None:
+    one, two = BusClient(rig.path), BusClient(rig.path, instance="w1-1", index=1)
+    own = call_started()
+    one.await_ack(one.send(own))
+    two.send(msgspec.structs.replace(own, account_sid="AC" + "9" * 32, answered_at=own.answered_at + 5), digit(1))
+    assert [two.command(), two.command()] == [bus.Ack(2), bus.HangUp(CALL, "wrong_account")]
+    until(lambda: rig.received == [own, digit(1)])
+    assert rig.bodies() == [own, digit(1)]
+    two.await_ack(two.send(digit(2)))
+    assert rig.calls.owner(CALL) == "w0-1"

@@ -19,6 +19,7 @@ from gw.control.calls.after_stream import AfterStream
 from gw.control.calls.registry import Calls
 from gw.control.store import Stamped, Store
 from tests.gw.control.bus_client import CALL, OTHER, call_started
+from tests.timing import scaled
 
 WORKER = "w0-1"
 
@@ -39,19 +40,27 @@ class Rig:
     """The answers, and the registry with the events of a worker. `lost`: the worker is found dead at the first check."""
 
     def __init__(self, store: Store, *, lost: bool = True) -> None:
-        self.calls = Calls()
+        self.calls = Calls(several_accounts=True)
+        self.foreign: list[str] = []
 
         def check_owner(_call_sid: str) -> None:
             if lost:
                 self.calls.on_worker_lost(WORKER, time.monotonic())
 
-        self.answer = AfterStream(store, self.calls, on_lost="resume", check_owner=check_owner).answer
+        made = AfterStream(store, self.calls, on_lost="resume", check_owner=check_owner, on_foreign=self.foreign.append)
+        self.answer = made.answer
 
     def on_hello(self) -> None:
         self.calls.on_hello(bus.Hello(0, WORKER, os.getpid(), [CALL]), time.monotonic())
 
     def on_event(self, event: bus.Event) -> None:
         self.calls.on_event(WORKER, event, time.monotonic())
+
+
+@pytest.fixture(autouse=True)
+def _long_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine does not decide these tests."""
+    monkeypatch.setattr(module, "ANSWER_S", dict.fromkeys(module.ANSWER_S, scaled(20.0)))
 
 
 @pytest.mark.parametrize(
@@ -239,3 +248,20 @@ def test_a_call_known_by_its_worker_alone_is_read_from_the_store(store: Store) -
     answer = after_stream.answer(bus.Ask(1, CALL, "conversation"))
     assert [utterance.text for utterance in answer.utterances] == ["Hello."]
     assert after_stream.answer(bus.Ask(2, CALL, "next")).reason == "worker_lost"
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize("about", ["next", "conversation"])
+def test_another_account_learns_nothing_of_a_call(store: Store, about: str, is_stored: bool) -> None:
+    events = [call_started(), turn(1, "A secret."), ended("phone_lost")]
+    after_stream = Rig(store)
+    if is_stored:
+        write(store, *events)
+    else:
+        for event in events:
+            after_stream.on_event(event)
+    own = call_started().account_sid
+    assert after_stream.answer(bus.Ask(1, CALL, about, "AC" + "9" * 32)) == bus.Answer(1, step="hang_up")
+    assert after_stream.foreign == ["action"]
+    assert after_stream.answer(bus.Ask(2, CALL, about, own)).step == "resume"
+    assert after_stream.answer(bus.Ask(3, CALL, about)).step == "resume", "of an older worker"

@@ -152,6 +152,40 @@ def test_other_events_move_nothing() -> None:
     assert (calls.owned(), calls.is_known(OTHER)) == ({CALL}, False)
 
 
+# -- accounts -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_has_the_account_of_its_first_report() -> None:
+    calls = Calls(several_accounts=True)
+    assert not calls.is_foreign(CALL, "AC1")
+    calls.on_hello(msgspec.structs.replace(hello("a", CALL, OTHER, at=10.0), account_sids=["AC1", "AC2"]), NOW_S)
+    assert [calls.is_foreign(CALL, account_sid) for account_sid in ("AC1", "AC2", "")] == [False, True, False]
+    assert calls.is_foreign(OTHER, "AC1")
+
+
+def test_an_older_worker_omits_the_account_and_a_wish_names_it() -> None:
+    calls = Calls(several_accounts=True)
+    calls.on_hello(hello("a", CALL, at=10.0), NOW_S)
+    assert not calls.is_foreign(CALL, "AC2")
+    calls.on_event("a", bus.StartRecording(CALL, "AC1", 1.0), NOW_S)
+    assert calls.is_foreign(CALL, "AC2")
+
+
+def test_with_one_account_none_is_foreign() -> None:
+    calls = Calls()
+    calls.on_event("a", started(10.0), NOW_S)
+    assert not calls.is_foreign(CALL, "AC9")
+
+
+def test_a_stream_of_another_account_takes_no_call() -> None:
+    calls = Calls(several_accounts=True)
+    calls.on_event("a", started(10.0), NOW_S)
+    foreign = msgspec.structs.replace(started(20.0, "MZ2"), account_sid="AC9")
+    assert calls.on_event("b", foreign, NOW_S) == ""
+    calls.on_event("b", ended("wrong_account", "MZ2"), NOW_S)
+    assert (calls.owner(CALL), known(calls).stream_sid, known(calls).reason) == ("a", "MZ1", "")
+
+
 # -- how long -------------------------------------------------------------------------------------------------------------
 
 

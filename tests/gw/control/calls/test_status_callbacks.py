@@ -77,7 +77,8 @@ class Rig:
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
         self.store.upgrade()
         self.page = Page.create(folder / "control.page")
-        self.calls = Calls()
+        self.calls = Calls(several_accounts=True)
+        self.foreign: list[str] = []
         self.hang_ups: list[tuple[str, str]] = []
         self.over: list[str] = []
         self.lost: list[set[str]] = []
@@ -90,6 +91,7 @@ class Rig:
             hang_up=self.hang_up,
             on_call_over=self.over.append,
             on_lost=self.lost.append,
+            on_foreign=self.foreign.append,
             spooled=lambda: self.spooled,
         )
 
@@ -403,3 +405,37 @@ def test_ends_under_way_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rig.callbacks.stop()
     rig.store.close()
     rig.page.close()
+
+
+FOREIGN = {"AccountSid": "AC" + "9" * 32}
+
+
+def test_a_report_of_another_account_changes_no_live_call(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.talk()
+    rig.report("status", CallStatus="completed", **FOREIGN)
+    rig.report("stream", StreamEvent="stream-error", StreamError="no", **FOREIGN)
+    assert (rig.over, rig.hang_ups, rig.lost, rig.foreign) == ([], [], [], ["status", "stream"])
+    assert {entry.getMessage() for entry in caplog.records} == {
+        f"a {kind} webhook of another account is ignored: AC{'9' * 32}" for kind in ("status", "stream")
+    }
+    rig.report("status", CallStatus="completed", AccountSid=call_started().account_sid)
+    assert rig.hang_ups == [(CALL, "admin_hangup")]
+
+
+def test_a_report_of_another_account_ends_no_row(rig: Rig) -> None:
+    """No worker has the call: its row names the account."""
+    rig.started()
+    rig.report("status", CallStatus="completed", **FOREIGN)
+    assert (rig.lost, rig.foreign) == ([], ["status"])
+
+
+def test_a_recording_status_of_another_account_changes_no_row(rig: Rig) -> None:
+    assert rig.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
+    rig.report("recording", **{**FORM, **FOREIGN})
+    row = rig.store.recording(CALL)
+    assert row is not None
+    assert (row.state, row.url, rig.foreign) == ("claimed", None, ["recording"])
+    rig.report("recording", **FORM)
+    row = rig.store.recording(CALL)
+    assert row is not None
+    assert row.state == "completed"

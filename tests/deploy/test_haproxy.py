@@ -5,16 +5,21 @@ tests/vms covers the balancer with gateways behind it.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+from gevent.pywsgi import WSGIServer
 
 from gw.bench.gateway_process import free_ports
 from gw.config import Media
@@ -29,23 +34,25 @@ class Balancer(NamedTuple):
     trust: ssl.SSLContext
 
 
-@pytest.fixture(scope="module")
-def balancer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancer]:
-    """HAProxy without a gateway behind it; it ends slow requests after half a second."""
-    folder = tmp_path_factory.mktemp("haproxy")
+@contextlib.contextmanager
+def running(folder: Path, machines: Sequence[str], gateway: int, ops: int, state: str) -> Iterator[Balancer]:
+    """Run HAProxy, which ends slow requests after half a second, and wait until it has found every machine in `state`.
+
+    `machines`: IP addresses; `gateway`, `ops`: the ports of each.
+    """
     make_certificate(folder / "crt.pem", folder / "key.pem")
     both = folder / "both.pem"
     both.write_bytes((folder / "crt.pem").read_bytes() + (folder / "key.pem").read_bytes())
-    port, metrics, unused = free_ports(3)
+    port, metrics = free_ports(2)
     written = configure(
         folder,
         [f"127.0.0.1:{port}"],
         f"127.0.0.1:{metrics}",
         both,
-        ["127.0.0.1"] * len(MACHINES),
+        machines,
         [("timeout http-request 5s", "timeout http-request 500ms"), ("wait-for-body time 5s", "wait-for-body time 500ms")],
     )
-    written.write_text(written.read_text().replace(":8080 check", f":{unused} check").replace("port 9464", f"port {unused}"))
+    written.write_text(written.read_text().replace(":8080 check", f":{gateway} check").replace("port 9464", f"port {ops}"))
     checked = subprocess.run(
         [program(), "-c", "-f", str(written)], capture_output=True, text=True, timeout=scaled(30), check=False
     )
@@ -54,16 +61,29 @@ def balancer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancer]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program(), "-db", "-f", str(written)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        until_s = time.monotonic() + scaled(10.0)
-        sought = [f'proxy="{proxy}",server="{name}",state="DOWN"}} 1' for proxy in ("gateways", "owners") for name, _ in MACHINES]
-        while not all(one in page(metrics) for one in sought):
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < until_s, "HAProxy did not mark the gateways down"
-            time.sleep(0.05)
-        yield Balancer(port, metrics, ssl.create_default_context(cafile=str(folder / "crt.pem")))
+        made = Balancer(port, metrics, ssl.create_default_context(cafile=str(folder / "crt.pem")))
+        for proxy in ("gateways", "owners"):
+            for name, _ in MACHINES:
+                await_state(made, proxy, name, state)
+        yield made
     finally:
         process.kill()
         process.wait()
+
+
+def await_state(balancer: Balancer, proxy: str, machine: str, state: str) -> None:
+    until_s = time.monotonic() + scaled(15.0)
+    while f'proxy="{proxy}",server="{machine}",state="{state}"}} 1' not in page(balancer.metrics):
+        assert time.monotonic() < until_s, f"HAProxy did not find {machine} {state} in {proxy}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def balancer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancer]:
+    """HAProxy without a gateway behind it."""
+    (unused,) = free_ports(1)
+    with running(tmp_path_factory.mktemp("haproxy"), ["127.0.0.1"] * len(MACHINES), unused, unused, "DOWN") as made:
+        yield made
 
 
 def page(port: int) -> str:
@@ -130,6 +150,39 @@ def test_a_slow_request_is_ended(balancer: Balancer, sent: bytes):
     assert answer == b"" or answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.0 408 "))
 
 
+def test_a_media_socket_follows_its_webhook_though_its_machine_accepts_no_more_calls(tmp_path: Path):
+    """HAProxy found that its control restarts, or that it drains: another machine would refuse the stream."""
+    ready = {name: True for name, _ in MACHINES}
+    addresses = {name: f"127.0.0.{n}" for n, (name, _) in enumerate(MACHINES, 11)}
+    gateway, ops = free_ports(2)
+
+    def machine(name: str, environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
+        is_good = environ["PATH_INFO"] != "/readyz" or ready[name]
+        start_response("200 OK" if is_good else "503 Service Unavailable", [("Content-Type", "text/plain")])
+        return [name.encode()]
+
+    servers = {
+        name: [WSGIServer((address, port), partial(machine, name), log=None) for port in (gateway, ops)]
+        for name, address in addresses.items()
+    }
+    try:
+        for server in chain(*servers.values()):
+            server.start()
+        with running(tmp_path, list(addresses.values()), gateway, ops, "UP") as balancer:
+            assert [ask(balancer, "GET", f"/media/{name}")[1] for name in addresses] == list(addresses)
+            ready["vm-1"] = False
+            await_state(balancer, "gateways", "vm-1", "DOWN")
+            assert [ask(balancer, "GET", f"/media/{name}")[1] for name in addresses] == list(addresses)
+            assert {ask(balancer, "POST", "/twilio/voice", b"CallSid=CA1")[1] for _ in range(4)} == {"vm-2"}
+            for server in servers["vm-1"]:
+                server.stop()
+            await_state(balancer, "owners", "vm-1", "DOWN")
+            assert ask(balancer, "GET", "/media/vm-1")[1] == "vm-2", "it refuses the stream at once"
+    finally:
+        for server in chain(*servers.values()):
+            server.stop()
+
+
 def test_a_tunnel_outlives_the_longest_call():
     (tunnel_s,) = map(int, re.findall(r"timeout tunnel (\d+)s", SHIPPED.read_text()))
     assert tunnel_s > Media().max_call_s
@@ -141,3 +194,5 @@ def test_both_backends_have_the_same_machines():
     assert names[0] == names[1]
     assert all(" tcp-ut " in line for line in names[0])  # HAProxy accepts tcp-ut in default-server, but ignores it there
     assert [line.split()[1] for line in names[0]] == [name for name, _ in MACHINES]
+    kept = re.findall(r"^    force-persist if \{ path /media/(\S+) \} \{ srv_is_up\(owners/(\S+)\) \}$", gateways, re.MULTILINE)
+    assert kept == [(name, name) for name, _ in MACHINES]

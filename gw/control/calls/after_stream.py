@@ -44,7 +44,7 @@ class AfterStream:
         spent_usd: Callable[[str], float] = lambda call_sid: 0.0,
     ) -> None:
         """`on_lost`: the step for a lost call. `check_owner`: take the call from its owner if that is dead. `on_foreign` receives
-        the kind of a webhook from another account than its call's. `spent_usd`: the call's cost so far, where that is in memory."""
+        the kind of a webhook from another account than its call's. `spent_usd`: a call's cost so far, if in memory."""
         self._store = store
         self._calls = calls
         self._on_lost = on_lost

@@ -54,7 +54,7 @@ def test_the_first_end_counts(active: Maker) -> None:
     call.end(Reason.INTERNAL_ERROR, "second")
     assert (call.state.reason, call.ending.detail, woken) == (Reason.CALLER_HANGUP, "first", [True])
     assert call.ending.over.is_set()
-    assert call.context.endings[call.sid] == (Reason.CALLER_HANGUP, "default", False)
+    assert call.context.endings[call.sid] == (Reason.CALLER_HANGUP, "default", False, call.events.account_sid)
     assert abs(call.ending.ended_s - monotonic()) < 5.0
 
 

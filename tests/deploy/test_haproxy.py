@@ -36,7 +36,7 @@ class Balancer(NamedTuple):
 
 @contextlib.contextmanager
 def running(folder: Path, machines: Sequence[str], gateway: int, ops: int, state: str) -> Iterator[Balancer]:
-    """Run HAProxy, which ends slow requests after half a second, and wait until it has found every machine in `state`.
+    """Run HAProxy, and wait until it has found every machine in `state`. It ends slow requests after half a second.
 
     `machines`: IP addresses; `gateway`, `ops`: the ports of each.
     """

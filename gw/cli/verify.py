@@ -125,15 +125,16 @@ def _check_purity(*, static_only: bool) -> PurityReport:
 # -- guard ------------------------------------------------------------------------------------------------------------
 
 
-@verify.command(short_help="Check that each call is recorded exactly once.", epilog=EXIT_CODES_HERE)
+@verify.command(short_help="Check that each call is recorded, and each tool called, once.", epilog=EXIT_CODES_HERE)
 @click.option("--deep", is_flag=True, help="More faults in one run; minutes instead of seconds, and some gigabytes.")
 @click.option("--faults", type=click.IntRange(0, 4), help="This many faults in one run, in every scenario.")
 @json_option
 def guard(deep: bool, faults: int | None, as_json: bool) -> None:
-    """Prove that a call is recorded exactly once: not before its first frame, soon after it, whatever fails.
+    """Prove that a call is recorded once, and a tool called once, whatever fails.
 
     The check takes one call through every sequence of steps of TX, AI-out, the bus, control, the store, Twilio and its webhooks,
-    with dying processes, lost and doubled messages, and every answer of Twilio. Each decision is made by the production code.
+    with dying processes, lost and doubled messages, and every answer of Twilio; and one tool call through those of the worker,
+    the bus, control, its disk and the endpoint. Each decision is made by the production code.
     Exit code 1 if an invariant breaks; the report then has the shortest sequence that breaks it.
 
     \b

@@ -189,6 +189,7 @@ class BusServer:
             self.spool_problem = str(error)
             log.error("events of a worker could not be spooled: %s", error, extra={"reason": error.code})
             gevent.sleep(FAILED_COMMIT_S)
+            self._pass_jobs(())  # some may be on disk nevertheless
         except Exception:  # top of the greenlet; the worker sends again whatever was not acknowledged
             log.exception("a worker's connection failed")
         finally:

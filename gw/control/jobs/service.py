@@ -4,8 +4,9 @@ One greenlet takes turns. A turn is one commit: it writes the attempts that ende
 jobs as runners are free, so that jobs which come together share the wait for the disk. A request is sent after the commit of its
 claim. A result is sent to the call's worker immediately; a worker that was away asks for it (`bus.JobsOpen`).
 
-If the outcome of a commit is unknown, the next turn returns each claim that no runner here has; its request was not sent. At the
-start, claims of an earlier process are repeated or settled (`lifecycle.on_found`). Results are kept for KEEP_S.
+If the outcome of a commit is unknown, the next turn returns each claim that no runner here has, because its request was not
+sent, and sends the results that may be unsent. At the start, claims of an earlier process are repeated or settled
+(`lifecycle.on_found`). Results are kept for KEEP_S.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ class Jobs:
         self._ended: list[table.Change] = []
         self._wake = Event()
         self._stopping = False
-        self._unsure = False  # the outcome of the last commit is unknown
+        self._recovered = False  # whether the jobs of an earlier process were decided on
+        self._doubt_from = math.inf  # since then, epoch seconds, the outcome of a commit is unknown
         self._open = 0
         self._oldest_at = math.inf
         self._next_prune_s = 0.0
@@ -140,7 +142,8 @@ class Jobs:
     def results(self, question: bus.JobsOpen) -> list[bus.JobSettled]:
         """Return the results of settled jobs, and of unknown ones. Waits for the disk; raises GatewayError."""
         ids = question.ids[:MAX_ASKED]
-        found = {job.id: job for job in self._disk.transact(partial(table.find, ids=ids))}
+        ended = {one.after.id: one.after for one in self._ended}  # sent already, perhaps to a connection that broke
+        found = {job.id: job for job in self._disk.transact(partial(table.find, ids=ids))} | ended
         missing = failed("unknown_outcome", "The gateway has no record of the request.").output
         results = []
         for job_id in ids:
@@ -165,8 +168,8 @@ class Jobs:
             self._greenlet.join(timeout=timeout_s)  # a turn under way may have claimed jobs
             self._greenlet.kill(timeout=timeout_s)
         self._pool.kill(timeout=timeout_s)
-        if self._greenlet is None:
-            return
+        if not self._recovered:
+            return  # each claim is an earlier process's
         try:
             with within(timeout_s):
                 self._disk.transact(partial(table.turn, ended=self._ended, free={}, now=time.time(), running=self._attempts()))
@@ -180,21 +183,21 @@ class Jobs:
     # -- turns ------------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        recovered = False
         while not self._stopping:
             self._wake.clear()
+            began_at = time.time()
             try:
-                if not recovered:
+                if not self._recovered:
                     self._recover()
-                    recovered = True
+                    self._recovered = True
                 wait_s = self._turn()
             except GatewayError as error:
-                self._unsure = recovered
+                self._doubt_from = min(self._doubt_from, began_at)
                 log.error("jobs wait, the spool failed: %s", error, extra={"reason": error.code})
                 gevent.sleep(RETRY_S)
                 continue
             except Exception:  # this greenlet's top: the jobs are on disk, and the next turn tries again
-                self._unsure = recovered
+                self._doubt_from = min(self._doubt_from, began_at)
                 log.exception("a turn of the jobs failed")
                 gevent.sleep(RETRY_S)
                 continue
@@ -222,15 +225,15 @@ class Jobs:
         """Take one turn. Returns the time until the next one. Raises GatewayError."""
         self._prune()
         ended = self._ended[:]
-        running = self._attempts() if self._unsure else None
+        running, since = (self._attempts(), self._doubt_from) if self._doubt_from < math.inf else (None, math.inf)
         now = time.time()
-        result = self._disk.transact(partial(table.turn, ended=ended, free=self._free(), now=now, running=running))
-        self._unsure = False
+        result = self._disk.transact(partial(table.turn, ended=ended, free=self._free(), now=now, running=running, since=since))
+        self._doubt_from = math.inf
         del self._ended[: len(ended)]
         for one in ended:
             self._running.pop(one.before.id, None)
         self._open, self._oldest_at = result.open, result.oldest_at
-        for job in result.expired:
+        for job in (*result.unsent, *result.expired):
             self._send(job)
         for job in () if self._stopping else result.claimed:  # `stop` returns them unsent
             self._running[job.id] = job

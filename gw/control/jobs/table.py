@@ -52,10 +52,14 @@ class Change(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """Results of one turn. `next_at`: when the next is due, infinite without a waiting job; `oldest_at`: of the open jobs."""
+    """Results of one turn. `unsent`: settled jobs whose results may not have been sent.
+
+    `next_at`: when the next is due, infinite without a waiting job; `oldest_at`: of the open jobs.
+    """
 
     claimed: list[Job]
     expired: list[Job]
+    unsent: list[Job]
     next_at: float
     open: int
     oldest_at: float
@@ -82,15 +86,19 @@ def turn(
     now: float,
     *,
     running: Mapping[str, int] | None = None,
+    since: float = math.inf,
 ) -> Turn:
     """Write ended attempts, let late jobs expire, claim due jobs for free runners.
 
     `running`: attempts under way in this process, by id, after a commit of unknown outcome: any other claim was not sent.
+    `since`: the time of that commit.
     """
+    unsent: list[Job] = []
     if running is not None:
         for job in _claimed(db):
             if running.get(job.id) != job.attempts:
                 change(db, Change(job, lifecycle.on_unsent(job)))
+        unsent = _select(db, f"WHERE {_SETTLED} AND next_at >= ? ORDER BY next_at LIMIT ?", since, _REMOVED)
     for one in ended:
         change(db, one)
     late = _select(db, "WHERE state = 'wanted' AND deadline_at < ? ORDER BY deadline_at LIMIT ?", now, _LATE)
@@ -108,7 +116,7 @@ def turn(
             change(db, Change(job, claimed[-1]))
         next_at = min(next_at, _least(db, "next_at", "kind = ? AND state = 'wanted' AND next_at > ?", kind, now))
     (count,) = db.execute(f"SELECT count(*) FROM jobs WHERE {_OPEN}").fetchone()
-    return Turn(claimed, expired, next_at, count, _least(db, "at", _OPEN))
+    return Turn(claimed, expired, unsent, next_at, count, _least(db, "at", _OPEN))
 
 
 def recover(db: sqlite3.Connection, decide: Callable[[Job], Job]) -> list[Job]:

@@ -1,4 +1,4 @@
-"""Proof that a call is recorded exactly once: a model of all parties, explored in every order and with every fault.
+"""Proof that a call is recorded, and a tool called, once: models explored in every order and with every fault.
 
 check            the scenarios, and the report
 model            the steps of workers and the bus, time, and the invariants
@@ -7,4 +7,6 @@ fault_steps      the faults that are not an answer: deaths, losses, delays
 state            the model's states
 parts            questions to the production code
 claim_row        the claim row, with the store's own SQL
+jobs             the model of one job: worker, bus, control, row and endpoint
+job_parts        questions to the production code about a job
 """

@@ -1,4 +1,4 @@
-"""`verify guard`: explores one call's recording in every order and with every fault.
+"""`verify guard`: explores one call's recording, and one tool call, in every order and with every fault.
 
 Each scenario has its hosts, its faults and a number of faults in one run. `SCENARIOS` end in seconds, `DEEP` adds longer ones. A
 scenario that reaches the bound on states proves nothing and is reported as incomplete.
@@ -12,6 +12,7 @@ from typing import Any, Final
 from gw.verify import scenario_report as report
 from gw.verify.explorer import Explorer
 from gw.verify.guard.claim_row import RowStore
+from gw.verify.guard.jobs import JOB_FAULTS, JOB_INVARIANTS, JobModel, JobScenario
 from gw.verify.guard.model import ALL_FAULTS, INVARIANTS, GuardModel, Scenario
 
 #: About 1 KB a state.
@@ -30,6 +31,8 @@ SCENARIOS: Final = (
     Scenario("two hosts, every fault", ALL_FAULTS, 1, hosts=2),
     Scenario("Twilio fails in every way", TWILIO, 3),
     Scenario("webhooks and restarts", WEBHOOKS, 3),
+    JobScenario("a tool call, every fault", JOB_FAULTS, 2),
+    JobScenario("a call of an idempotent tool, every fault", JOB_FAULTS, 2, idempotent=True),
 )
 #: Minutes and 3 GB instead of seconds.
 DEEP: Final = (
@@ -38,6 +41,8 @@ DEEP: Final = (
     Scenario("two hosts, the stream moves, the store is away", frozenset({"store down"}), 1, hosts=2, chunks=0, moves=True),
     Scenario("one host, every fault, thrice", ALL_FAULTS, 3),
     Scenario("two hosts, every fault, twice", ALL_FAULTS, 2, hosts=2),
+    JobScenario("a tool call, every fault, thrice", JOB_FAULTS, 3),
+    JobScenario("a call of an idempotent tool, every fault, thrice", JOB_FAULTS, 3, idempotent=True),
 )
 
 #: Assumptions of the model, as much part of the proof as the states.
@@ -51,16 +56,19 @@ GRANTED: Final = (
     "a call without a stream here that Twilio refuses (20404) need not be recorded",
     "the store is away for every host or for none; claims in a spool reach it before any other claim",
     "a host has the list of calls alive at its workers",
+    "the endpoint of an idempotent tool does nothing twice for one Idempotency-Key",
+    "a worker's instance, and the results of its jobs, are kept for longer than it waits for them",
 )
 
 
-Judged = report.Judged[Scenario]
+AnyScenario = Scenario | JobScenario
+Judged = report.Judged[AnyScenario]
 
 
-class GuardReport(report.ScenarioReport[Scenario]):
-    """Results of all scenarios. `operations`: operations the store ran for them."""
+class GuardReport(report.ScenarioReport[AnyScenario]):
+    """Results of all scenarios. `operations`: operations the store ran for them, and questions to the jobs' service."""
 
-    invariants = INVARIANTS
+    invariants = (*INVARIANTS, *JOB_INVARIANTS)
     granted = GRANTED
 
     def __init__(self, judged: tuple[Judged, ...], operations: int) -> None:
@@ -70,18 +78,26 @@ class GuardReport(report.ScenarioReport[Scenario]):
     def figures(self) -> dict[str, Any]:
         return {"store_operations": self.operations}
 
-    def fields_of(self, scenario: Scenario) -> dict[str, Any]:
+    def fields_of(self, scenario: AnyScenario) -> dict[str, Any]:
         return {"hosts": scenario.hosts}
 
 
-def check(scenarios: Sequence[Scenario] = SCENARIOS, on_judged: Callable[[Judged], None] = lambda judged: None) -> GuardReport:
+def check(scenarios: Sequence[AnyScenario] = SCENARIOS, on_judged: Callable[[Judged], None] = lambda judged: None) -> GuardReport:
     """Explore these scenarios, one after the other; `on_judged` receives each result."""
     rows = RowStore()
+    asked = 0
     try:
         judged = []
         for scenario in scenarios:
-            judged.append(Judged(scenario, Explorer(GuardModel(scenario, rows), max_states=MAX_STATES).run()))
+            if isinstance(scenario, Scenario):
+                explored = Explorer(GuardModel(scenario, rows), max_states=MAX_STATES).run()
+            else:
+                jobs = JobModel(scenario, rows.page)
+                explored = Explorer(jobs, max_states=MAX_STATES).run()
+                asked += jobs.parts.asked
+                jobs.parts.close()
+            judged.append(Judged(scenario, explored))
             on_judged(judged[-1])
-        return GuardReport(tuple(judged), rows.tried)
+        return GuardReport(tuple(judged), rows.tried + asked)
     finally:
         rows.close()

@@ -13,6 +13,7 @@ from gw.cli import root
 from gw.cli import verify as group
 from gw.cli.verify import NotProven
 from gw.verify.guard import check as guard_check
+from gw.verify.guard.jobs import JOB_INVARIANTS
 from gw.verify.guard.model import INVARIANTS, Scenario
 from gw.verify.purity import check, project_source
 from tests.gw.verify.purity.mutants import TX
@@ -84,7 +85,7 @@ def test_the_document_of_the_guard(small: None) -> None:
     document = json.loads(done.output)
     assert document["holds"] is True
     assert [one["name"] for one in document["scenarios"]] == ["small"]
-    assert set(document["invariants"]) == set(INVARIANTS)
+    assert set(document["invariants"]) == {*INVARIANTS, *JOB_INVARIANTS}
 
 
 def test_more_and_fewer_faults(small: None) -> None:

@@ -349,9 +349,9 @@ def control(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=scaled(60), check=False)
 
 
-@pytest.mark.parametrize("moment", ["under way", "answered"])
 @pytest.mark.parametrize(
-    ("idempotent", "requests", "outcome"), [(True, ["j1 1", "j1 2"], "ok"), (False, ["j1 1"], "unknown_outcome")]
+    ("moment", "idempotent", "requests", "outcome"),
+    [("answered", True, ["j1 1", "j1 2"], "ok"), ("under way", False, ["j1 1"], "unknown_outcome")],
 )
 def test_after_a_kill_between_claim_and_end_a_job_is_repeated_or_unknown(
     tmp_path: Path, moment: str, idempotent: bool, requests: Sequence[str], outcome: str

@@ -77,7 +77,7 @@ def test_a_turn_settles_late_jobs_of_every_kind_without_a_runner(db: sqlite3.Con
 
 
 def test_an_empty_table_asks_for_no_turn(db: sqlite3.Connection) -> None:
-    assert table.turn(db, [], {"tool": 64}, NOW) == ([], [], math.inf, 0, math.inf)
+    assert table.turn(db, [], {"tool": 64}, NOW) == ([], [], [], math.inf, 0, math.inf)
 
 
 def test_more_late_jobs_than_fit_ask_for_another_turn(db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,9 +101,12 @@ def test_after_a_lost_commit_only_claims_without_a_runner_are_returned(db: sqlit
     insert(db, job(1), job(2), job(3))
     first, second, third = claim(db)
     running = {first.id: first.attempts, second.id: second.attempts}
-    turn = table.turn(db, [done(second)], {"tool": 1}, NOW, running=running)
+    turn = table.turn(db, [done(second)], {"tool": 1}, NOW, running=running, since=NOW)
+    assert turn.unsent == []
     assert [(one.id, one.attempts) for one in turn.claimed] == [(third.id, 1)], "its request was not sent: the first attempt"
     assert states(db) == {"j1": "claimed", "j2": "done", "j3": "claimed"}
+    again = table.turn(db, [], {}, NOW + 2, running={}, since=NOW + 1)
+    assert [one.id for one in again.unsent] == ["j2"], "its result may be unsent"
 
 
 def test_recovery_decides_on_claimed_jobs_alone(db: sqlite3.Connection) -> None:
@@ -140,7 +143,7 @@ def test_regular_queries_read_an_index_and_not_the_table(db: sqlite3.Connection)
     db.set_trace_callback(seen.append)
     insert(db, job(1))
     [claimed] = claim(db)
-    table.turn(db, [done(claimed)], {"tool": 1}, NOW, running={})
+    table.turn(db, [done(claimed)], {"tool": 1}, NOW, running={}, since=NOW)
     table.recover(db, lambda one: one)
     table.prune(db, NOW, 10)
     table.erase(db, "CA1")

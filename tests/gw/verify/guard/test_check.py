@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from gw.verify.guard import check
+from gw.verify.guard.jobs import JOB_FAULTS, JOB_INVARIANTS, JobScenario
 from gw.verify.guard.model import ALL_FAULTS, INVARIANTS, Scenario
 
 PLAIN = Scenario("plain", frozenset(), 0)
 
 
 def test_every_fault_is_in_a_scenario() -> None:
-    assert frozenset().union(*(scenario.faults for scenario in check.SCENARIOS)) == ALL_FAULTS
+    assert frozenset().union(*(scenario.faults for scenario in check.SCENARIOS)) == ALL_FAULTS | JOB_FAULTS
 
 
 def test_results_are_passed_on_as_they_come() -> None:
@@ -21,11 +22,11 @@ def test_results_are_passed_on_as_they_come() -> None:
 
 
 def test_the_report_lists_the_invariants() -> None:
-    report = check.check([PLAIN, Scenario("21220", frozenset({"21220"}), 1)])
+    report = check.check([PLAIN, Scenario("21220", frozenset({"21220"}), 1), JobScenario("a job", frozenset(), 0)])
     document = report.document()
     assert report.holds
     assert document["holds"]
-    assert list(document["invariants"]) == list(INVARIANTS)
+    assert list(document["invariants"]) == [*INVARIANTS, *JOB_INVARIANTS]
     assert all(verdict == {"holds": True} for verdict in document["invariants"].values())
     assert document["states"] == sum(one["states"] for one in document["scenarios"])
 

@@ -1,0 +1,223 @@
+"""Questions to the production code about one job: the bus, the jobs' service and the handler of tool calls, on SQLite.
+
+Each question gets the row and the memory of one state. The service runs on a database in memory that has this row alone; what it
+writes, sends and begins is the answer. Each question is asked once per `JobParts`, so construct that after a change of production
+code.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
+
+from gw import bus
+from gw.config import Tool
+from gw.control.bus import server
+from gw.control.jobs import service, table
+from gw.control.jobs.lifecycle import Job
+from gw.control.jobs.service import Jobs
+from gw.control.jobs.tool import ToolHandler
+from gw.errors import GatewayError
+from gw.protocol.tool_call import CallFacts, ToolAnswer, ToolCall, encode_call
+from gw.verify.guard.parts import StandIn
+from metrics.page import Page
+
+T = TypeVar("T")
+
+CALL: Final = "CA" + "0" * 32
+JOB: Final = f"{CALL}/1/call_1"
+#: Epoch seconds of a state before the deadline, the deadline, and a state after it.
+NOW: Final = 1_000_000.0
+DEADLINE: Final = NOW + 8.0
+LATE: Final = NOW + 20.0
+#: Ends of a commit: its outcome known, unknown and not done, unknown and done.
+Commit = Literal["known", "lost", "done"]
+_BODY: Final = encode_call(
+    ToolCall(
+        id=JOB,
+        tool="tool",
+        arguments="{}",
+        call=CallFacts(sid=CALL, agent="a", direction="inbound", from_="", to="", started_at=""),
+    )
+)
+
+
+class Memory(NamedTuple):
+    """The service's memory of the job."""
+
+    recovered: bool = False
+    running: Job | None = None
+    ended: tuple[table.Change, ...] = ()
+    doubt_from: float = math.inf
+
+
+class Done(NamedTuple):
+    """Effects of a question: the row, the memory, outcomes sent to the worker, and the attempt begun."""
+
+    row: Job | None
+    memory: Memory
+    sent: tuple[str, ...] = ()
+    begun: Job | None = None
+
+
+class _TurnOver(Exception):  # noqa: N818  not an error: leaves the loop where it waits
+    """The service waits."""
+
+
+class _Disk:
+    """One transaction after the other on a database in memory."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect(":memory:", isolation_level=None)
+        self._db.executescript(table.SCHEMA)
+        self._commit: Commit = "known"
+
+    def put(self, row: Job | None, commit: Commit) -> None:
+        """Begin with this row alone."""
+        self._commit = commit
+        self._db.execute("DELETE FROM jobs")
+        if row is not None:
+            table.insert(self._db, [table.Wanted(row, 1_000_000)], NOW)
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._commit == "lost":
+            raise GatewayError("the outcome of the commit is unknown")
+        result = work(self._db)
+        if self._commit == "done":
+            raise GatewayError("the outcome of the commit is unknown")
+        return result
+
+    def row(self) -> Job | None:
+        """Return the job's row."""
+        found = table.find(self._db, [JOB])
+        return found[0] if found else None
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class JobParts:
+    """The production code of one job. `idempotent`: whether its tool may be called again."""
+
+    def __init__(self, page: Page, *, idempotent: bool) -> None:
+        self._page = page
+        self._tools = {"tool": Tool(url="https://tool.example/", timeout_s=8.0, idempotent=idempotent)}
+        self._answer = ToolAnswer("", "ok")
+        self._disk = _Disk()
+        self.asked = 0
+        self.pass_on = functools.cache(self._pass_on)
+        self.fresh = functools.cache(self._fresh)
+        self.accept = functools.cache(self._accept)
+        self.turn = functools.cache(self._turn)
+        self.end = functools.cache(self._end)
+        self.stop = functools.cache(self._stop)
+        self.results = functools.cache(self._results)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._disk.close()
+
+    # -- the bus ------------------------------------------------------------------------------------------------------
+
+    def _fresh(self, numbers: tuple[int, ...], last: int) -> tuple[int, ...]:
+        """Return the numbers of new events."""
+        numbered = [bus.Numbered(n, _wanted()) for n in numbers]
+        return tuple(entry.n for entry in server.sort_messages(cast("Any", StandIn(index=0)), last, numbered).fresh)
+
+    def _accept(self, row: Job | None, count: int, now: float) -> tuple[Job | None, tuple[Job, ...]]:
+        """Commit `count` wishes for the job. Returns its row, and the rows passed to the service."""
+        with self._service(row, Memory(), now) as asked:
+            accepted: list[Job] = []
+            for _ in range(count):
+                wanted = asked.jobs.of_event(_wanted())
+                accepted += asked.disk.transact(functools.partial(table.insert, wanted=wanted, now=now))
+            return asked.disk.row(), tuple(accepted)
+
+    # -- the service --------------------------------------------------------------------------------------------------
+
+    def _pass_on(self, accepted: tuple[Job, ...]) -> tuple[str, ...]:
+        """Pass accepted jobs to the service. Returns the outcomes that it sends."""
+        with self._service(None, Memory(), NOW) as asked:
+            asked.jobs.on_accepted(accepted)
+            return tuple(asked.sent)
+
+    def _turn(self, row: Job | None, memory: Memory, now: float, commit: Commit) -> Done:
+        """Let the service take one turn, with the recovery before the first one."""
+        with self._service(row, memory, now, commit) as asked:
+            try:
+                asked.jobs._run()
+            except _TurnOver:
+                pass  # the turn was taken
+            return asked.done()
+
+    def _end(self, row: Job | None, memory: Memory, now: float, answer: ToolAnswer) -> Done:
+        """Let the running attempt end with a tool's answer."""
+        assert memory.running is not None
+        self._answer = answer
+        with self._service(row, memory, now) as asked:
+            asked.jobs._attempt(asked.jobs._handlers["tool"], memory.running)
+            return asked.done()
+
+    def _stop(self, row: Job | None, memory: Memory, now: float) -> Done:
+        """Stop the service in an orderly way."""
+        with self._service(row, memory, now) as asked:
+            asked.jobs._greenlet = cast("Any", StandIn(join=lambda timeout: None, kill=lambda timeout: None))
+            asked.jobs.stop()
+            return asked.done()
+
+    def _results(self, row: Job | None, memory: Memory) -> tuple[str, ...]:
+        """Return the answers to a worker that asks for the job."""
+        with self._service(row, memory, NOW) as asked:
+            found = asked.jobs.results(bus.JobsOpen(CALL, [JOB]))
+            return tuple(settled.outcome for settled in found)
+
+    @contextmanager
+    def _service(self, row: Job | None, memory: Memory, now: float, commit: Commit = "known") -> Iterator[_Asked]:
+        """The service with this row and memory, at this time."""
+        self.asked += 1
+        disk = self._disk
+        disk.put(row, commit)
+        handler = ToolHandler(cast("Any", StandIn(call=lambda body, attempt, deadline_s: self._answer)), self._tools)
+        sent: list[str] = []
+        jobs = Jobs(disk, self._page, [handler], settle=lambda settled: sent.append(settled.outcome))
+        jobs._recovered, jobs._doubt_from = memory.recovered, memory.doubt_from
+        jobs._next_prune_s = math.inf  # results are kept for longer than a worker waits
+        jobs._running = {} if memory.running is None else {memory.running.id: memory.running}
+        jobs._ended = list(memory.ended)
+        begun: list[Job] = []
+        jobs._pool = cast("Any", StandIn(spawn=lambda attempt, handler, job: begun.append(job), kill=lambda timeout: None))
+
+        def wait(timeout: float | None = None) -> None:
+            raise _TurnOver
+
+        jobs._wake = cast("Any", StandIn(wait=wait, set=lambda: None, clear=lambda: None))
+        production: Any = service
+        clock, hub = production.time, production.gevent
+        production.time = StandIn(time=lambda: now, monotonic=lambda: 0.0)
+        production.gevent = StandIn(sleep=wait)
+        try:
+            yield _Asked(jobs, disk, sent, begun)
+        finally:
+            production.time, production.gevent = clock, hub
+
+
+class _Asked(NamedTuple):
+    jobs: Jobs
+    disk: _Disk
+    sent: list[str]
+    begun: list[Job]
+
+    def done(self) -> Done:
+        """Return what happened."""
+        jobs = self.jobs
+        running = next(iter(jobs._running.values()), None)
+        memory = Memory(jobs._recovered, running, tuple(jobs._ended), jobs._doubt_from)
+        return Done(self.disk.row(), memory, tuple(self.sent), self.begun[0] if self.begun else None)
+
+
+def _wanted() -> bus.JobWanted:
+    return bus.JobWanted(JOB, "tool", CALL, round(1000 * DEADLINE), _BODY)

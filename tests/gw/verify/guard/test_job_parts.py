@@ -1,0 +1,77 @@
+"""Questions about a job reach the production code, whose clock is put back."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+
+from gw.control.jobs import service
+from gw.protocol.tool_call import ToolAnswer
+from gw.verify.guard.job_parts import DEADLINE, LATE, NOW, JobParts, Memory
+from metrics.page import Page
+
+READY = Memory(recovered=True)
+
+
+@pytest.fixture(params=[False, True], ids=["once", "idempotent"])
+def idempotent(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, idempotent: bool) -> Iterator[JobParts]:
+    page = Page.create(tmp_path / "verify.page")
+    made = JobParts(page, idempotent=idempotent)
+    yield made
+    made.close()
+    page.close()
+
+
+def test_a_job_from_its_event_to_its_result(parts: JobParts) -> None:
+    assert parts.fresh((1, 2), 1) == (2,)
+    row, accepted = parts.accept(None, 2, NOW)
+    assert row is not None
+    assert (row.state, row.deadline_at, accepted) == ("wanted", DEADLINE, (row, row))
+    assert parts.pass_on(accepted) == ()
+    turned = parts.turn(row, Memory(), NOW, "known")
+    assert turned.begun == turned.row == turned.memory.running
+    ended = parts.end(turned.row, turned.memory, NOW, ToolAnswer("text", "ok"))
+    assert (ended.row, ended.sent, len(ended.memory.ended)) == (turned.row, ("ok",), 1)
+    written = parts.turn(ended.row, ended.memory, NOW, "known")
+    assert written.row is not None
+    assert (written.row.state, written.memory) == ("done", READY)
+    assert parts.results(written.row, READY) == ("ok",)
+    assert parts.results(None, READY) == ("unknown_outcome",)
+
+
+def test_a_claimed_job_of_an_earlier_process(parts: JobParts, idempotent: bool) -> None:
+    row = parts.turn(parts.accept(None, 1, NOW)[0], READY, NOW, "known").row
+    found = parts.turn(row, Memory(), LATE, "known")
+    assert (found.sent, found.begun is not None) == (((), True) if idempotent else (("unknown_outcome",), False))
+
+
+def test_a_commit_may_be_done_or_not_when_its_outcome_is_unknown(parts: JobParts) -> None:
+    row, _ = parts.accept(None, 1, NOW)
+    for commit, state in (("lost", "wanted"), ("done", "claimed")):
+        unclear = parts.turn(row, READY, NOW, commit)
+        assert unclear.row is not None
+        assert (unclear.row.state, unclear.begun, unclear.memory) == (state, None, Memory(recovered=True, doubt_from=NOW))
+
+
+def test_a_stop_returns_an_unsent_claim(parts: JobParts) -> None:
+    row = parts.turn(parts.accept(None, 1, NOW)[0], READY, NOW, "known").row
+    stopped = parts.stop(row, READY, NOW)
+    assert stopped.row is not None
+    assert (stopped.row.state, stopped.row.attempts) == ("wanted", 0)
+
+
+def test_the_clock_is_put_back_and_a_question_is_asked_once(parts: JobParts) -> None:
+    for _ in range(2):
+        parts.turn(None, READY, NOW, "known")
+    assert parts.asked == 1
+    assert (service.time, service.gevent, math.isinf(READY.doubt_from)) == (time, gevent, True)

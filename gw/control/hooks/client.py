@@ -30,7 +30,7 @@ from gw.control.hooks.places import Places, QueueFullError
 from gw.control.hooks.wire import CHUNK_COST, HEAD_BYTES, BrokenError, UnconnectedError, Wire, connect
 from gw.errors import GatewayError
 from gw.protocol import hook_signature
-from gw.protocol.tool_call import KEY_HEADER
+from gw.protocol.tool_call import DETAIL_BYTES, KEY_HEADER
 from metrics import declare
 from metrics.page import Page
 
@@ -57,7 +57,7 @@ class HookRequest(NamedTuple):
 
 
 class HookAnswer(NamedTuple):
-    """An endpoint's answer. `body`: at most one byte more than the limit, which shows that it was longer."""
+    """An endpoint's answer. `body`: its beginning, where it is longer than the limit and than DETAIL_BYTES."""
 
     status: int
     body: bytes
@@ -183,9 +183,10 @@ class HookClient:
             addresses = self._resolver.resolve(url.host, url.port)
             permitted = check(url.host, addresses, self._networks, secure=url.scheme == "https")
             sock = connect(url, permitted, self._tls if url.scheme == "https" else None, deadline_s=deadline_s)
-            wire = progress.wire = Wire(sock, HEAD_BYTES + CHUNK_COST * (max_bytes + 1))
+            read_bytes = max(max_bytes, DETAIL_BYTES)
+            wire = progress.wire = Wire(sock, HEAD_BYTES + CHUNK_COST * (read_bytes + 1))
             try:
-                status, headers, body = wire.exchange(url, request.headers, request.body, max_bytes)
+                status, headers, body = wire.exchange(url, request.headers, request.body, read_bytes)
             finally:
                 wire.close()
             return HookAnswer(status, body, headers.get("Retry-After", ""))

@@ -18,7 +18,6 @@ from gw.config.json_schema import Schema
 from gw.control.hooks.client import HookAnswer, HookClient, HookError
 from gw.errors import ProtocolError
 from gw.protocol.tool_call import (
-    DETAIL_BYTES,
     ErrorWord,
     ToolAnswer,
     ToolCall,
@@ -95,7 +94,7 @@ class Tools:
         content = request_body(body, arguments, attempt=attempt, deadline_ms=left_ms)
         request = self._client.prepare(tool.url, content, idempotency_key(body.id))
         try:
-            received = self._client.send(request, deadline_s=deadline_s, max_bytes=max(tool.max_result_bytes, DETAIL_BYTES))
+            received = self._client.send(request, deadline_s=deadline_s, max_bytes=tool.max_result_bytes)
         except HookError as error:
             word = _word(error, idempotent=tool.idempotent)
             return self._told(body, failed(word, _DETAILS[word]), str(error)), error.kind in ("unreachable", "lost")

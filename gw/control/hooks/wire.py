@@ -141,6 +141,7 @@ def connect(url: HookUrl, addresses: Sequence[Address], tls: ssl.SSLContext | No
     The caller bounds the time too. Raises: UnconnectedError.
     """
     problem = f"{url.host} has no address"
+    name = url.host.rstrip(".")  # certificates have no final dot
     for number, address in enumerate(addresses):
         left_s = (deadline_s - time.monotonic()) / (len(addresses) - number)
         bound_s = left_s if number == len(addresses) - 1 else min(left_s, ADDRESS_S)
@@ -150,7 +151,7 @@ def connect(url: HookUrl, addresses: Sequence[Address], tls: ssl.SSLContext | No
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.connect((str(address), url.port))
                 if tls is not None:
-                    sock = secure = tls.wrap_socket(sock, server_hostname=url.host, do_handshake_on_connect=False)
+                    sock = secure = tls.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
                     secure.do_handshake()
                 return sock
         except ssl.SSLError as error:

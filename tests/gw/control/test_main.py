@@ -22,7 +22,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from gw import bus
-from gw.config import Config, Ops, Store
+from gw.config import Config, Hooks, Ops, Secrets, Store, Tool
 from gw.control import fleet, main
 from gw.control.admin.client import AdminClient, NotReachable, Refused, read_only
 from gw.control.calls import lost_calls, status_callbacks
@@ -31,6 +31,8 @@ from gw.control.recording import service
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import Stamped, StoreUnavailable, schema
 from gw.control.store import Store as Rows
+from gw.protocol.tool_call import CallFacts, ToolCall, encode_call
+from gw.twin.hooks import HookTwin
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
 from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created, listing, recording
 from tests.gw.control.store.test_outages import Line
@@ -138,6 +140,40 @@ def test_a_call_from_its_start_to_its_recording(make: Make, twilio: ScriptedRest
     page = rig.ask("/metrics")[1].decode()
     assert 'gw_recordings_total{outcome="completed"} 1.0' in page
     assert "gw_recording_trigger_seconds_count 1.0" in page
+
+
+def _settled(worker: BusClient) -> bus.JobSettled:
+    while not isinstance(command := worker.command(), bus.JobSettled):
+        pass
+    return command
+
+
+def test_a_tool_wanted_by_a_worker_is_called_once_and_settled(make: Make, tmp_path: Path) -> None:
+    facts = CallFacts(sid=CALL, agent="default", direction="inbound", from_="+1", to="+2", started_at="2026-11-28T14:05:00Z")
+    with HookTwin("new", "old") as endpoint:
+        tools = {
+            "lookup": Tool(description="d", url=endpoint.url("ok/lookup")),
+            "book": Tool(description="d", url=endpoint.url("dead/book")),
+        }
+        secrets = Secrets(hook_secret="new", hook_secret_old="old")
+        rig = make(config_in(tmp_path, Config(tools=tools, hooks=Hooks(allow_networks=("127.0.0.0/8",)), secrets=secrets)))
+        worker = rig.worker()
+
+        def wanted(tool: str, number: int) -> bus.JobWanted:
+            call = ToolCall(id=f"{CALL}/1/call_{number}", tool=tool, arguments='{"number":"7"}', call=facts)
+            return bus.JobWanted(call.id, "tool", CALL, int(1000 * (time.time() + scaled(20))), encode_call(call))
+
+        worker.send(call_started(), wanted("lookup", 1), wanted("lookup", 1))
+        assert _settled(worker) == bus.JobSettled(f"{CALL}/1/call_1", CALL, "ok", '{"done": "lookup"}')
+        worker.send(wanted("book", 2), wanted("look", 3))
+        found = [_settled(worker) for _ in range(2)]
+        assert {settled.outcome for settled in found} == {"unknown_outcome", "invalid_arguments"}
+        assert endpoint.executions == {f"{CALL}%2F1%2Fcall_1": 1, f"{CALL}%2F1%2Fcall_2": 1}
+        assert [request.fault for request in endpoint.requests] == ["", ""]
+        page = rig.ask("/metrics")[1].decode()
+        assert 'gw_hook_requests_total{kind="tool",outcome="ok"} 1.0' in page
+        assert 'gw_hook_requests_total{kind="tool",outcome="lost"} 1.0' in page
+        assert 'gw_hook_seconds_count{kind="tool"} 2.0' in page
 
 
 def test_readiness_follows_the_workers(make: Make) -> None:
@@ -445,7 +481,7 @@ SCRIPT = """
 from gevent import monkey
 monkey.patch_all()
 import sys
-from gw.config import Config, Ops, Store
+from gw.config import Config, Hooks, Ops, Secrets, Store, Tool
 from gw.control.main import run
 folder, ready_fd = sys.argv[1], int(sys.argv[2])
 ops = Ops(listen="127.0.0.1:0", admin_socket=folder + "/admin.sock", var_dir=folder)

@@ -21,6 +21,7 @@ from gw.control.hooks.circuit import OPEN_AFTER
 from gw.control.hooks.client import Failure, HookAnswer, HookClient, HookError, Outcome, client_of
 from gw.control.hooks.places import Places
 from gw.protocol.hook_signature import verify
+from gw.protocol.tool_call import DETAIL_BYTES
 from gw.twin.hooks import HTML, HUGE_BYTES, HookTwin
 from metrics import declare
 from metrics.page import Page
@@ -93,9 +94,9 @@ def test_both_secrets_sign_during_a_rotation(twin: HookTwin) -> None:
         ("refused", 404, b"no such order", "client_error"),
         ("failed", 500, b"a stack trace", "server_error"),
         ("redirect", 307, b"", "redirect"),
-        ("huge", 200, b"x" * 1001, "too_large"),
-        ("stream", 200, b"x" * 1001, "too_large"),
-        ("long_refusal", 422, b"x" * 1001, "client_error"),
+        ("huge", 200, b"x" * (DETAIL_BYTES + 1), "too_large"),
+        ("stream", 200, b"x" * (DETAIL_BYTES + 1), "too_large"),
+        ("long_refusal", 422, b"x" * (DETAIL_BYTES + 1), "client_error"),
     ],
 )
 def test_answers(twin: HookTwin, path: str, status: int, body: bytes, outcome: Outcome) -> None:
@@ -120,6 +121,13 @@ def test_the_deadline_holds_also_against_a_slow_drip(twin: HookTwin, path: str) 
     assert (error.kind, error.sent) == ("timeout", True)
     twin.late_s = 0.0
     assert twin.wait_for(lambda twin: twin.open == 0 or path == "late")
+
+
+def test_exactly_the_limit_is_accepted(twin: HookTwin) -> None:
+    rig = Rig()
+    for limit in (13, 14, 15):
+        assert rig.send(twin.url(), max_bytes=limit).body == b'{"done": null}'
+    assert rig.outcomes == ["too_large", "ok", "ok"]
 
 
 def test_no_time_is_left(twin: HookTwin) -> None:

@@ -148,9 +148,10 @@ def test_an_address_that_does_not_answer() -> None:
 def test_tls_for_the_name_of_the_host(tmp_path: Path) -> None:
     server, client = contexts(tmp_path, "api.example.test")
     with served(lambda sock: sock.sendall(b"x"), server) as port:
-        sock = connect(url(port, "https"), [LOOPBACK], client, deadline_s=soon())
-        assert sock.recv(1) == b"x"
-        sock.close()
+        for host in ("api.example.test", "api.example.test."):
+            sock = connect(url(port, "https", host), [LOOPBACK], client, deadline_s=soon())
+            assert sock.recv(1) == b"x"
+            sock.close()
         with pytest.raises(UnconnectedError, match=r"certificate of other\.example\.test .*Hostname mismatch"):
             connect(url(port, "https", "other.example.test"), [LOOPBACK], client, deadline_s=soon())
         with pytest.raises(UnconnectedError, match=r"certificate of .*self-signed"):

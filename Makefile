@@ -88,9 +88,10 @@ hostile: test-setup ## good calls beside each of 39 attacks, judged; options: HO
 dashboards: test-setup ## write deploy/grafana/dashboards from metrics/dashboards
 	@$(PY) -m metrics.dashboards deploy/grafana/dashboards
 
-pictures: test-setup ## draw every dashboard panel into out/dashboards, and the picture of top in deploy/pictures
+pictures: test-setup ## draw every dashboard panel into out/dashboards, and top and the talk page in deploy/pictures
 	@$(PY) -m tests.dashboards
 	@$(PY) -m tests.dashboards.top_picture deploy/pictures/top.svg
+	@$(PY) -m tests.dashboards.talk_picture deploy/pictures/talk.png
 
 hashes: setup ## renew the hashes in the requirements files, after a version was changed there
 	@$(PY) deploy/hashes.py requirements.txt deploy/requirements-instruments.txt deploy/requirements-audit.txt tests/requirements.txt

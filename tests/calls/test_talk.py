@@ -4,68 +4,26 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gw.bench.gateway_process import free_ports
 from gw.twin import speech
-from gw.twin.ai.script import conversation
-from gw.twin.ai.server import AiTwin
 from gw.twin.sound import FRAME_BYTES, SILENT_FRAME, frames, read_wav, silence, to_pcm, to_ulaw, write_wav
 from tests.chromium import Chromium
-from tests.program import program
+from tests.talking import Running, microphone, serving
 from tests.timing import scaled
 
-ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("SUBMILLI_", "TWILIO_", "OPENAI_"))}
-FAKE_MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 #: Frames on their way when the caller hangs up.
 ON_THE_WAY = 10
 
 
-@dataclass
-class Running:
-    """A gateway without credentials, and its AI."""
-
-    url: str
-    config: Path
-    ai: AiTwin
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [*program(), *words, "--config", str(self.config)]
-        return subprocess.run(command, env=ENVIRON, cwd=self.config.parent, capture_output=True, text=True, timeout=60)
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("talk")
-    public, ops = free_ports(2)
-    with AiTwin(conversation(), needs_key=False) as ai:
-        config = folder / "submilli.toml"
-        config.write_text(
-            f'[server]\nlisten = "127.0.0.1:{public}"\n[ops]\nlisten = "127.0.0.1:{ops}"\n'
-            f'[agents.default]\nprovider = "openai"\nbase_url = "{ai.url}"\n'
-        )
-        command = [*program(), "talk", "--no-browser", "--config", str(config)]
-        with (folder / "log").open("w") as log:
-            serving = subprocess.Popen(command, env=ENVIRON, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
-        try:
-            assert serving.stdout is not None
-            url = ""
-            while not url.startswith("Talk to it: "):
-                url = serving.stdout.readline()
-                assert url, (folder / "log").read_text()
-            yield Running(url.removeprefix("Talk to it: ").strip(), config, ai)
-        finally:
-            serving.send_signal(signal.SIGTERM)
-            serving.send_signal(signal.SIGTERM)
-            serving.communicate(timeout=30)
+    with serving(tmp_path_factory.mktemp("talk")) as made:
+        yield made
 
 
 def joined(browser: Chromium, name: str) -> bytes:
@@ -82,7 +40,7 @@ def audible(audio: bytes) -> list[bytes]:
 def test_a_conversation_in_the_browser(running: Running, tmp_path: Path) -> None:
     words = tmp_path / "words.wav"
     write_wav(words, silence(3000) + speech.load("weasels") + silence(60_000))
-    with Chromium(1100, 1000, *FAKE_MICROPHONE, f"--use-file-for-fake-audio-capture={words}%noloop") as browser:
+    with Chromium(1100, 1000, *microphone(words)) as browser:
         browser.go_to(f"{running.url}&raw=1")
         browser.click("call")
         browser.until("talk.state === 'live'")
@@ -93,8 +51,6 @@ def test_a_conversation_in_the_browser(running: Running, tmp_path: Path) -> None
         browser.until("talk.state === 'over'")
         sent, heard, received = (joined(browser, name) for name in ("sent", "heard", "received"))
         shown: dict[str, Any] = json.loads(browser.value("JSON.stringify({...talk, sent: 0, heard: 0, received: 0})"))
-        if picture := os.environ.get("SUBMILLI_TALK_PICTURE"):
-            Path(picture).write_bytes(browser.picture((0, 0, 1100, 1000)))
         assert browser.complaints == []
     (session,) = running.ai.sessions
     uplink = bytes(session.uplink)
@@ -109,7 +65,7 @@ def test_a_conversation_in_the_browser(running: Running, tmp_path: Path) -> None
     assert len(received) - len(heard) < 100 * FRAME_BYTES
     (turn,) = shown["turns"]
     assert turn["totalMs"] == pytest.approx(sum(turn[f"{part}Ms"] for part in ("frame", "gateway", "ahead", "rest")), abs=1)
-    assert -60 <= turn["restMs"] <= scaled(60), turn
+    assert -60 <= turn["restMs"] <= scaled(300), turn  # 60 on a machine that does nothing else
     assert 500 <= turn["totalMs"] < scaled(2000), turn
     assert ("agent", "Hello world.") in [(one["role"], one["text"]) for one in shown["words"]]
     assert ("caller", "Something is terribly wrong.") in [(one["role"], one["text"]) for one in shown["words"]]  # the twin's text

@@ -149,6 +149,7 @@ class Fleet:
         self._steady_s = math.inf  # since when every heartbeat succeeded
         self._lead_s = 0.0  # when to look next
         self._adopted: list[str] = []
+        self._abandoned: set[str] = set()  # at the last look; bounded by the store's lists
         self._problem = ""
         self._greenlet: gevent.Greenlet[[], None] | None = None
 
@@ -236,7 +237,9 @@ class Fleet:
             return
         gone = sorted((row for row in rows if not is_live(row, now)), key=lambda row: -row.heartbeat_at)
         self._adopted = [row.gateway for row in gone[:MAX_ADOPTED]]
-        left = {row.call_sid for row in self._store.abandoned_calls(self._gone_s)} - self._owned()
+        abandoned = {row.call_sid for row in self._store.abandoned_calls(self._gone_s)} - self._owned()
+        # A look ago too: the clock of a database that failed over may have jumped, and every gateway seemed gone.
+        left, self._abandoned = abandoned & self._abandoned, abandoned
         if left:
             log.warning("%d calls were left open by gateways that are gone", len(left))
             self._end_calls(left)

@@ -29,6 +29,7 @@ from tests.timing import scaled
 
 ACCOUNT = "AC" + "0" * 31 + "1"
 AUTH_TOKEN = "an auth token of the tests"
+HOOK_SECRET = "a hook secret of the tests"
 #: URL configured at Twilio. The twin maps it to the gateway's real address.
 PUBLIC_URL = "https://voice.example.com"
 
@@ -70,6 +71,7 @@ class Gateway:
                 twilio_auth_token=AUTH_TOKEN if signed else "",
                 openai_api_key="key-of-the-tests",
                 db_password=PASSWORD,
+                hook_secret=HOOK_SECRET,
                 token_key="" if signed else "a key of the tests",
             ),
             **sections,

@@ -231,13 +231,15 @@ def ending(sent: SentResponse) -> Iterator[Event]:
     yield {"type": "conversation.item.done", "previous_item_id": None, "item": item}
 
 
-def function_call(sent: SentResponse, item: Event, index: int) -> Iterator[Event]:
-    """Yield the events of a tool call, item `index` of the response. `item`: the completed one."""
+def function_call(sent: SentResponse, item: Event, index: int, pieces: int = 1) -> Iterator[Event]:
+    """Yield the events of a tool call, item `index` of the response. `item`: the completed one. `pieces`: of its arguments."""
     place = {"response_id": sent.response_id, "item_id": item["id"], "output_index": index, "call_id": item["call_id"]}
     added = {**item, "status": "in_progress", "arguments": ""}
     yield {"type": "response.output_item.added", "response_id": sent.response_id, "output_index": index, "item": added}
     yield {"type": "conversation.item.added", "previous_item_id": sent.item_id, "item": added}
-    yield {"type": "response.function_call_arguments.delta", **place, "delta": item["arguments"]}
+    size = max(1, -(-len(item["arguments"]) // pieces))
+    for at in range(0, len(item["arguments"]) or 1, size):
+        yield {"type": "response.function_call_arguments.delta", **place, "delta": item["arguments"][at : at + size]}
     yield {
         "type": "response.function_call_arguments.done",
         **place,

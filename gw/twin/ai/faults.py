@@ -50,6 +50,7 @@ class Call(NamedTuple):
     status: str | None = "completed"  # empty: the item has none
     again: bool = False
     id_chars: int = 0  # length of the call_id, if over the usual one
+    pieces: int = 1  # of its arguments
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ class SentResponse:
     deltas: list[Delta] = field(default_factory=list)
     late: bytearray = field(default_factory=bytearray)  # its rest, sent after the end or a truncate
     hangs_up: bool = False  # it calls the tool, once completed
+    may_call: bool = True  # tools
     has_item: bool = False  # the item's first events were sent
     usage: Mapping[str, Any] | None = None  # as reported at its end
     status: str | None = "in_progress"

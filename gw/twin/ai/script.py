@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, get_args
 
 from gw.twin import speech
-from gw.twin.ai.faults import RESPONSES, TURNS, Strike
+from gw.twin.ai.faults import RESPONSES, TURNS, Call, Strike
 from gw.twin.sound import RATE_HZ
 
 ConnectFault = Literal[
@@ -72,6 +73,7 @@ class AiScript:
     hang_up_after: int | None = None  # number of the response (1 is the first) that calls the tool `hang_up`
     hang_up_tool: str = "hang_up"
     tool: str = "look_up"  # called by faults
+    calls: Mapping[int, tuple[Call, ...]] = field(default_factory=dict)  # of tools, by number of the response that makes them
     agent_words: tuple[str, ...] = ("I hear you.",)
     caller_words: tuple[str, ...] = ("Something was said.",)
     seed: int = 0

@@ -38,7 +38,7 @@ class AiVoice:
     def respond(self, asked: bool, event_id: str | None = None, *, with_tools: bool = True) -> SentResponse | None:
         """Begin a response; a greenlet sends its audio.
 
-        `event_id`: of the request for it, if that has one. `with_tools` False: the script's tool is not called.
+        `event_id`: of the request for it, if that has one. `with_tools` False: the script's tools are not called.
         Returns None if the request is refused or ignored.
         """
         if self._ledger.ready_s is None:
@@ -51,7 +51,7 @@ class AiVoice:
         self._attempts += 1
         strikes = [one for one in self._script.strikes if one.name in RESPONSES and one.hits(self._attempts)]
         sent = self._new(asked, now_s, strikes)
-        sent.hangs_up = sent.hangs_up and with_tools
+        sent.hangs_up, sent.may_call = sent.hangs_up and with_tools, with_tools
         for fault in _at(strikes, BEFORE):
             if fault.refuses is not None:
                 self._refuse(fault.refuses, event_id)
@@ -66,7 +66,7 @@ class AiVoice:
             self._send(sent, event)
         used = sum(one.usage["total_tokens"] for one in self._ledger.responses if one.usage)
         self._sender.send(events.token_limit(self._script.token_limit, used))
-        if not _at(strikes, CREATED):
+        if not _at(strikes, CREATED) and not self._is_wordless(sent):
             self._open(sent)
         self._sender.send_later(self._script.thinking_s, self._speak, sent, strikes)
         return sent
@@ -107,7 +107,7 @@ class AiVoice:
         script, index = self._script, self._ledger.index
         if self._strike(sent, _at(strikes, CREATED)):
             return
-        if not sent.has_item:
+        if not sent.has_item and not self._is_wordless(sent):
             self._open(sent)
         chunks = script.chunks(sent.intended[: len(sent.intended) - _withheld_bytes(sent)], index, sent.number)
         for place, (chunk, pause_s) in enumerate(zip(chunks, script.pauses_s(chunks, index, sent.number), strict=True)):
@@ -119,6 +119,10 @@ class AiVoice:
             gevent.sleep(pause_s)
         if not self._strike(sent, _at(strikes, len(chunks), AT_END)):
             self._finish(sent, Ending("completed"))
+
+    def _is_wordless(self, sent: SentResponse) -> bool:
+        """Return whether a response calls tools without a word."""
+        return not sent.intended and sent.may_call and sent.number in self._script.calls
 
     def _open(self, sent: SentResponse) -> None:
         """Send the beginning of the response's item."""
@@ -219,11 +223,13 @@ class AiVoice:
                 self._send(sent, event)
             status = "completed" if ending.status == "completed" else "incomplete"
             output.append(events.message_item(sent.item_id, status, words=sent.words))
+        if ending.status == "completed" and sent.may_call and not calls:
+            calls = self._script.calls.get(sent.number, ())
         if ending.status == "completed" and sent.hangs_up and not calls and sent.has_item:
             calls += (Call(self._script.hang_up_tool, '{"reason":"the conversation is over"}'),)
         for call in calls:
             item = self._call_item(sent, call)
-            for event in events.function_call(sent, item, len(output)):
+            for event in events.function_call(sent, item, len(output), call.pieces):
                 self._send(sent, event)
             output.append(item)
         error, failure = ending.error, None

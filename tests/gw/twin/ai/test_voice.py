@@ -8,6 +8,7 @@ import math
 
 from gw.twin import speech
 from gw.twin.ai import script
+from gw.twin.ai.faults import Call
 from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin
 from tests.gw.twin.ai.client import QUICK, audio_of, greeted, talking
@@ -39,8 +40,8 @@ def test_a_response_is_whole_and_its_ledger_exact() -> None:
         assert twin.sessions[0].audio == QUICK.greeting + QUICK.answers[0]
 
 
-def test_a_response_without_tools_does_not_hang_up() -> None:
-    with AiTwin(AiScript(greeting=b"\x22" * 480, hang_up_after=1)) as twin, talking(twin) as client:
+def test_a_response_without_tools_calls_none() -> None:
+    with AiTwin(AiScript(greeting=b"\x22" * 480, hang_up_after=1, calls={1: (Call(),)})) as twin, talking(twin) as client:
         client.ready()
         client.send("response.create", response={"tool_choice": "none"})
         kinds = [event["type"] for event in client.until("response.done")]
@@ -93,3 +94,18 @@ def test_a_minute_without_pauses() -> None:
         events = greeted(client)
         assert audio_of(events) == minute
         assert [len(base64.b64decode(e["delta"])) for e in events if e["type"] == "response.output_audio.delta"] == [len(minute)]
+
+
+def test_a_script_calls_tools_in_pieces_with_and_without_words() -> None:
+    calls = {1: (Call("lookup", '{"number": "7"}', pieces=4), Call("book", "")), 2: (Call("lookup"),)}
+    with AiTwin(AiScript(greeting=b"\x22" * 480, answers=(b"",), calls=calls)) as twin, talking(twin) as client:
+        client.ready()
+        client.send("response.create")
+        events = client.until("response.done")
+        pieces = [event["delta"] for event in events if event["type"] == "response.function_call_arguments.delta"]
+        assert (len(pieces), "".join(pieces)) == (5, '{"number": "7"}')
+        assert [item["type"] for item in events[-1]["response"]["output"]] == ["message", "function_call", "function_call"]
+        client.send("response.create")
+        output = client.until("response.done")[-1]["response"]["output"]
+        assert [item["type"] for item in output] == ["function_call"]
+        assert [call.name for call in twin.sessions[0].calls] == ["lookup", "book", "lookup"]

@@ -7,6 +7,7 @@ fails and names the command to run by hand.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import shutil
@@ -44,8 +45,12 @@ def unpacked(program: str, package: str) -> str:
 def installed(program: str, *packages: str) -> str:
     """Return the path of `program`, after installing Debian's packages if it is missing."""
     problem = ""
-    if which(program) is None:
-        problem = _updated() or _as_root("install", "-y", "--no-install-recommends", *packages)
+    _UNPACKED.mkdir(parents=True, exist_ok=True)
+    with (_UNPACKED / "lock").open("w") as lock:
+        if which(program) is None:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another lane may install it now, and apt's own wait is short
+        if which(program) is None:
+            problem = _updated() or _as_root("install", "-y", "--no-install-recommends", *packages)
     path = which(program)
     if path is None:
         wanted = " ".join(packages)

@@ -61,7 +61,7 @@ class Lane(NamedTuple):
 #: In the order they start, the longest first.
 LANES: Final = (
     Lane("calls", ("tests/calls",), real_time=True),
-    Lane("machines", ("tests/vms", "tests/faults", "tests/dashboards", "tests/deploy")),
+    Lane("machines", ("tests/vms", "tests/faults", "tests/dashboards", "tests/browser", "tests/deploy")),
     Lane("control", ("tests/gw/control", "tests/gw/supervise", "tests/gw/cli", "tests/gw/demo")),
     Lane("others"),
 )

@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from tests import debian
-from tests.chromium import Chromium
+from tests.browser.chromium import Chromium
 from tests.dashboards.panels import boards
 from tests.timing import scaled
 

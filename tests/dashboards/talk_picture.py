@@ -14,8 +14,8 @@ from pathlib import Path  # noqa: E402
 
 from gw.twin import speech  # noqa: E402
 from gw.twin.sound import silence, write_wav  # noqa: E402
-from tests.chromium import Chromium  # noqa: E402
-from tests.talking import microphone, serving  # noqa: E402
+from tests.browser.chromium import Chromium  # noqa: E402
+from tests.browser.talking import microphone, serving  # noqa: E402
 
 _WIDTH = 1000
 

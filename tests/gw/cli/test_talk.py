@@ -1,4 +1,4 @@
-"""gw.cli.talk: where the page is, and its refusals. `tests/calls/test_talk.py` talks."""
+"""gw.cli.talk: where the page is, and its refusals. `tests/browser/test_talk.py` talks."""
 
 from __future__ import annotations
 

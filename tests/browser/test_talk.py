@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 
 from gw.twin import speech
 from gw.twin.sound import FRAME_BYTES, SILENT_FRAME, frames, read_wav, silence, to_pcm, to_ulaw, write_wav
-from tests.chromium import Chromium
-from tests.talking import Running, microphone, serving
+from tests.browser.chromium import Chromium
+from tests.browser.talking import Running, microphone, serving
 from tests.timing import scaled
 
 #: Frames on their way when the caller hangs up.
@@ -24,6 +25,17 @@ ON_THE_WAY = 10
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with serving(tmp_path_factory.mktemp("talk")) as made:
         yield made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def from_the_terminal(running: Running) -> Iterator[subprocess.Popen[str]]:
+    """A call that takes ten seconds, beside the one in the browser."""
+    folder = running.config.parent
+    write_wav(folder / "in.wav", speech.load("monkeys"))
+    calling = running.start("talk", "--wav", str(folder / "in.wav"), "--out", str(folder / "heard.wav"), "--json")
+    yield calling
+    calling.kill()
+    calling.wait()
 
 
 def joined(browser: Chromium, name: str) -> bytes:
@@ -52,7 +64,7 @@ def test_a_conversation_in_the_browser(running: Running, tmp_path: Path) -> None
         sent, heard, received = (joined(browser, name) for name in ("sent", "heard", "received"))
         shown: dict[str, Any] = json.loads(browser.value("JSON.stringify({...talk, sent: 0, heard: 0, received: 0})"))
         assert browser.complaints == []
-    (session,) = running.ai.sessions
+    (session,) = [one for one in running.ai.sessions if one.tag is None]  # the call from the terminal has a tag
     uplink = bytes(session.uplink)
     assert len(session.turns_ms) == 1, "the microphone's words are one turn"
     spoken, reached = audible(sent), audible(uplink)
@@ -74,16 +86,16 @@ def test_a_conversation_in_the_browser(running: Running, tmp_path: Path) -> None
     assert shown["frames"]["lateness"][-1][1] > 100
 
 
-def test_a_file_instead_of_the_microphone(running: Running, tmp_path: Path) -> None:
-    write_wav(tmp_path / "in.wav", speech.load("monkeys"))
-    done = running.run("talk", "--wav", str(tmp_path / "in.wav"), "--out", str(tmp_path / "heard.wav"), "--json")
-    assert done.returncode == 0, done.stderr
-    (found,) = json.loads(done.stdout)
-    session = running.ai.sessions[-1]
-    assert read_wav(tmp_path / "in.wav") in session.uplink
+def test_a_file_instead_of_the_microphone(running: Running, from_the_terminal: subprocess.Popen[str]) -> None:
+    printed, errors = from_the_terminal.communicate(timeout=60)
+    assert from_the_terminal.returncode == 0, errors
+    (found,) = json.loads(printed)
+    (session,) = [one for one in running.ai.sessions if one.tag is not None]
+    folder = running.config.parent
+    assert read_wav(folder / "in.wav") in session.uplink
     assert [turn["latency_ms"] is not None for turn in found["turns"]] == [True]
     greeting = to_ulaw(to_pcm(bytes(session.responses[0].audio)))  # a WAV has one zero, mu-law two
-    assert greeting in read_wav(tmp_path / "heard.wav")
+    assert greeting in read_wav(folder / "heard.wav")
 
 
 def test_the_url_of_a_running_gateway(running: Running) -> None:

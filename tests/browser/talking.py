@@ -27,9 +27,15 @@ class Running:
     ai: AiTwin
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the gateway."""
-        command = [*program(), *words, "--config", str(self.config)]
-        return subprocess.run(command, env=ENVIRON, cwd=self.config.parent, capture_output=True, text=True, timeout=60)
+        """Run a command of the gateway to its end."""
+        started = self.start(*words)
+        printed, errors = started.communicate(timeout=60)
+        return subprocess.CompletedProcess(started.args, started.returncode, printed, errors)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command of the gateway."""
+        command, pipe = [*program(), *words, "--config", str(self.config)], subprocess.PIPE
+        return subprocess.Popen(command, env=ENVIRON, cwd=self.config.parent, stdout=pipe, stderr=pipe, text=True)
 
 
 @contextmanager

@@ -12,9 +12,11 @@ playout        the buffer of AI audio, and its ledger of heard items
 prompts        instructions before a requested response
 quality        a call's quality report
 resume         the next step after a stream's end
+routes         the first route that a call meets
 state          a call's states and reasons to end
 token_minute   tokens that the AI allows by the minute
 tool_calls     the agent's tool calls, and what a replacement AI session receives of them
 turns          the turns of both sides, and how much of each was heard
 usage          tokens and cost of a call
+variables      `{{name}}` in an agent's texts
 """

@@ -7,6 +7,8 @@ load        reads, checks and prints a configuration
 credentials secrets from files
 rules       checks that involve several keys
 tool_rules  the same for tools
+route_rules the same for routes
+route_times the grammar of a route's weekdays and hours
 hook_url    the grammar of a user's endpoints
 json_schema the schema of a tool's arguments
 store_url   the grammar of store.url
@@ -393,6 +395,30 @@ class Budget(_Section, frozen=True):
         return bool(self.day_usd or self.caller_day_usd)
 
 
+#: A party that Twilio dials: a number in E.164, or a SIP address.
+DIALLED: Final = re.compile(r"\+[1-9][0-9]{6,14}|sips?:[^\s@]+@[^\s@]+")
+#: A variable of a route, as a pattern.
+VARIABLE_NAME: Final = "[a-z_]{1,32}"
+MAX_VARIABLES: Final = 32
+#: Variables that every call has; no route sets them.
+CALL_VARIABLES: Final = ("caller", "called", "now", "direction")
+MAX_VARIABLE_CHARS: Final = 500
+
+
+class Route(_Section, frozen=True):
+    """A rule for calls: the first [[routes]] that a call meets decides. Not for calls whose webhook's URL names an agent."""
+
+    called: Annotated[str, _doc("The number that was called, as Twilio writes it. Empty: every number.")] = ""
+    weekdays: Annotated[str, _doc('Days, for example "mon-fri" or "sat, sun". Empty: every day.')] = ""
+    hours: Annotated[str, _doc('Time of day, the end exclusive: "09:00-17:00", "22:00-06:00" or a list. Empty: always.')] = ""
+    zone: Annotated[str, _doc('Time zone of weekdays, hours and {{now}}, for example "Europe/Berlin".', min_length=1)] = "UTC"
+    agent: Annotated[str, _doc("The agent that answers. Empty: default.")] = ""
+    variables: Annotated[dict[str, str], _doc("Values of {{name}} in the agent's instructions and greeting.")] = {}
+    record: Annotated[bool, _doc("Record the call, where [recording] does.")] = True
+    refuse: Annotated[str, _doc('Instead of an agent. "busy": the busy tone. Another text: spoken.', max_length=1000)] = ""
+    dial: Annotated[str, _doc("Instead of an agent: a number in E.164, or sip:user@host.")] = ""
+
+
 class AccountSecrets(msgspec.Struct, frozen=True, kw_only=True):
     """Secrets of one Twilio account. Never printed or logged."""
 
@@ -477,6 +503,7 @@ class Config(_Section, frozen=True):
     budget: Budget = Budget()
     agents: dict[str, Agent] = msgspec.field(default_factory=lambda: {"default": Agent()})
     prices: dict[str, Price] = {}
+    routes: tuple[Route, ...] = ()
     secrets: Secrets = Secrets()
 
     @property

@@ -27,6 +27,7 @@ from gw.config import (
     Greeting,
     Hooks,
     Price,
+    Route,
     Secrets,
     Tool,
 )
@@ -80,6 +81,10 @@ _NAMED: Final[dict[str, tuple[type[msgspec.Struct], dict[str, Any]]]] = {
     "agents": (Agent, {"default": Agent()}),
     "prices": (Price, {}),
 }
+
+
+#: Lists of tables.
+_LISTS: Final[dict[str, type[msgspec.Struct]]] = {"routes": Route}
 
 
 def _agent_tables(agent: str) -> dict[str, type[msgspec.Struct]]:
@@ -201,10 +206,12 @@ def _decode(document: dict[str, Any], found: list[str]) -> tuple[dict[str, Any],
         if name in _NAMED:
             kind, default = _NAMED[name]
             values[name] = _named(kind, name, table, default, found, failed)
+        elif name in _LISTS:
+            values[name] = _listed(_LISTS[name], name, table, found, failed)
         elif name == "secrets" and isinstance(table, dict):
             found += [_belongs_outside(f"secrets.{key}", _SECRET_KEYS.get(key.lower())) for key in table]
         elif name not in _SECTIONS:
-            found.append(_unknown(name, "", [*_SECTIONS, *_NAMED]))
+            found.append(_unknown(name, "", [*_SECTIONS, *_NAMED, *_LISTS]))
         else:
             values[name] = _section(_SECTIONS[name], name, table, found, failed)
     return values, failed
@@ -219,6 +226,15 @@ def _named(
         found.append(f"{path} = {_quoted(table)}: expected tables, for example [{path}.{next(iter(default), 'name')}]")
         return default
     return {name: _section(kind, f"{path}.{name}", section, found, failed) for name, section in table.items()}
+
+
+def _listed(kind: type[msgspec.Struct], path: str, tables: Any, found: list[str], failed: set[str]) -> tuple[Any, ...]:
+    """Return a list of tables. Their keys are named by position, from 1."""
+    if not isinstance(tables, list):
+        failed.add(path)
+        found.append(f"{path} = {_quoted(tables)}: expected a list of tables, for example [[{path}]]")
+        return ()
+    return tuple(_section(kind, f"{path}[{n}]", table, found, failed) for n, table in enumerate(tables, 1))
 
 
 def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str], failed: set[str]) -> Any:
@@ -302,6 +318,8 @@ def _expected(kind: inspect.Type) -> str:
         item = _bare(kind.item_type)
         assert isinstance(item, inspect.StrType)
         return f"a list of up to {kind.max_length} texts in quotes, each of {item.min_length} to {item.max_length} characters"
+    if isinstance(kind, inspect.DictType):
+        return "a table of texts in quotes"
     assert isinstance(kind, inspect.IntType | inspect.FloatType)
     whole = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
     return f"{whole}, {f'above {kind.gt:g} and up to' if kind.gt is not None else f'{kind.ge:g} to'} {kind.le:g}"
@@ -329,6 +347,7 @@ def example() -> str:
         if kind is Hooks:
             lines += _example_of_one("tools.NAME", Tool)
     lines += _example_of_one('prices."MODEL"', Price)
+    lines += [line.replace("[routes]", "[[routes]]") for line in _example_of_one("routes", Route)]
     return "\n".join(lines) + "\n"
 
 
@@ -359,7 +378,8 @@ def _example_keys(kind: type[msgspec.Struct]) -> list[str]:
 def _example_key(field: inspect.Field) -> Iterator[str]:
     limits = "" if isinstance(_bare(field.type), inspect.StrType | inspect.BoolType) else f" {_capital(_expected(field.type))}."
     yield f"# {_meaning(field)}{limits}"
-    yield f"{field.name} = {json.dumps(field.default, ensure_ascii=False)}"
+    default = field.default if field.default is not msgspec.NODEFAULT else {}  # a dictionary has a factory
+    yield f"{field.name} = {json.dumps(default, ensure_ascii=False)}"
 
 
 def _bare(kind: inspect.Type) -> inspect.Type:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from gw.config import ACCOUNT_ENVIRONMENT, AccountSecrets, Agent, Config, Greeting, host_and_port
+from gw.config import ACCOUNT_ENVIRONMENT, DIALLED, AccountSecrets, Agent, Config, Greeting, host_and_port
+from gw.config.route_rules import broken_route_rules
 from gw.config.store_url import parse_store_url
 from gw.config.tool_rules import broken_tool_rules
 from gw.errors import ConfigError
@@ -33,8 +34,6 @@ _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PASSWORD_OPTION: Final = re.compile(r"([?&][^=&]*pass(?:word|wd)?[^=&]*=)[^&]*", re.IGNORECASE)
 #: `sun_path` of unix(7), less the closing zero byte.
 _SOCKET_PATH_BYTES: Final = 107
-#: A party that Twilio dials: a number in E.164, or a SIP address.
-DIALLED: Final = re.compile(r"\+[1-9][0-9]{6,14}|sips?:[^\s@]+@[^\s@]+")
 #: The longest name of a socket in var_dir.
 _BUS_SOCKET: Final = "bus.sock"
 
@@ -57,6 +56,7 @@ def broken_rules(config: Config, *, needed: frozenset[str], schemas: bool = True
     yield from _agents(config, needed)
     yield from broken_tool_rules(config, needed=needed, schemas=schemas)
     yield from _budget(config)
+    yield from broken_route_rules(config)
 
 
 def is_loopback(host: str) -> bool:

@@ -6,6 +6,7 @@ A frame from the caller:  transport/ -> session -> uplink -> ai/
 worker        one process: parts, heartbeats, drain
 server        HTTP server: upgrades, shared connections, watchdog
 webhooks      Twilio's webhooks
+routing       routes: which one a call takes, and its agent's variables
 session       one media socket: admission, RX, close
 call          one call: its parts, and what concerns more than one
 downlink      what the caller hears: playout, AI-out, TX, interruptions, holds

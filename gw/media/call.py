@@ -63,8 +63,9 @@ class Call:
         transport: Transport,
         *,
         voice_at: float | None,
+        records: bool = True,
     ) -> None:
-        """`voice_at`: when the voice webhook was answered, epoch seconds."""
+        """`voice_at`: when the voice webhook was answered, epoch seconds. `records`: False for a call that is not recorded."""
         self.context = context
         self.state = state
         self.sid = start.call_sid
@@ -75,7 +76,8 @@ class Call:
         self._began_ms = round((self.events.started_at - resumed.began_at) * _MS) if resumed else 0
         self.spending = CallSpending(context, self.events, start, agent_name, agent)
         self.turns = Turns(resumed.n * TURNS_PER_STREAM if resumed else 0)
-        self.downlink = Downlink(context, start.stream_sid, transport, self.events)
+        records = records and context.config.recording.enabled
+        self.downlink = Downlink(context, start.stream_sid, transport, self.events, records=records)
         self.ending = CallEnding(context, state, agent_name, agent, self.events, transport.wake)
         warm = context.warm.take(self.sid, agent)
         self.ai = AiSide(context, agent, self._began_ms, self.events.started_s, self.ending.on_crash, warm)

@@ -31,6 +31,7 @@ from gw.media.ai.warm import WarmLegs
 from gw.media.greetings import load_greetings
 from gw.media.hub.clock import Clock
 from gw.media.hub.greenlets import PoolGreenlet
+from gw.media.routing import Routing
 from gw.media.tx import TxCells
 from gw.media.uplink import UplinkCells
 from gw.protocol.signature import SigningSecrets
@@ -144,6 +145,7 @@ class MediaContext:
         self.page = page
         self.ledger = ledger
         self.slots = slots or AdmissionSlots.alone(config.server.max_calls_per_worker)
+        self.routing = Routing(config)
         self.budget_board = BudgetBoard(config.budget)
         self.token_minutes = {agent.model: TokenMinute() for agent in config.agents.values()}
         # the supervisor gives its workers a common key where the environment has neither

@@ -32,7 +32,10 @@ _MS: Final = 1000.0
 class Downlink:
     """One call's playout, AI-out and TX, and the account of what was heard."""
 
-    def __init__(self, context: MediaContext, stream_sid: str, transport: Transport, events: CallEvents) -> None:
+    def __init__(
+        self, context: MediaContext, stream_sid: str, transport: Transport, events: CallEvents, *, records: bool
+    ) -> None:
+        """`records`: whether the call is recorded."""
         media = context.config.media
         self._cells = context.cells
         self._stream_sid = stream_sid
@@ -44,7 +47,7 @@ class Downlink:
             stream_sid,
             self.tx,
             self.playout,
-            RecordingGuard(enabled=context.config.recording.enabled),
+            RecordingGuard(enabled=records),
             lead_ms=media.lead_ms,
             pool_has_room=events.pool_has_room,
             on_record=events.on_record,

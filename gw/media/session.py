@@ -259,7 +259,10 @@ class Session:
         if self._state.has_ended:  # while this worker waited for the lock
             return
         self._state.on_event(Event.START)
-        call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at)
+        route = self._context.routing.of_stream(start.parameters, start.call_sid)
+        answered_at = time.time() if voice_at is None else voice_at
+        agent = self._context.routing.agent_of(name, agent, route, start.parameters, answered_at)
+        call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at, records=route.record)
         self._call, self._context.calls[start.call_sid] = call, self
         call.greet()
         log.info("call started with agent %s", name, extra={"call_sid": call.sid, "stream_sid": call.stream_sid})

@@ -24,13 +24,14 @@ from gw import bus
 from gw.call.quality import Quality
 from gw.call.resume import RESUMABLE, NextStep, Resumed, is_normal, next_step
 from gw.call.state import Reason, result_of
-from gw.config import Config, Overflow
+from gw.config import Config, Overflow, Route
 from gw.logs.limited import LimitedLog
 from gw.media import talk
 from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.admission.token_ledger import NONCE_BYTES, key_of
 from gw.media.context import MediaContext
 from gw.media.hub.clock import turn_loop
+from gw.media.routing import NO_ROUTE, id_of
 from gw.protocol import twiml
 from gw.protocol.loopback import Foreign, foreign
 from gw.protocol.signature import form_text, signature_of, webhook_valid
@@ -157,7 +158,8 @@ class Webhooks:
             self._context.emit(bus.Webhook(kind, time.time(), _without_keys(fields)))
         self._cells[kind, "accepted" if is_new else "repeated"].add()
         if kind == "action":
-            status, document = self._after_stream(fields, moment, elsewhere=elsewhere)
+            route_id = _query(environ).get("route", "")[:MAX_VALUE_CHARS]
+            status, document = self._after_stream(fields, moment, route_id, elsewhere=elsewhere)
             return _answer(start_response, status, _XML, document)
         if kind == "status" and fields.get("CallStatus") in CALL_OVER:
             self._on_over(self._name(fields))
@@ -214,8 +216,13 @@ class Webhooks:
     def _voice(
         self, fields: dict[str, str], key: bytes, environ: Environ, start_response: StartResponse, *, elsewhere: bool
     ) -> Iterable[bytes]:
-        call_sid, name = fields["CallSid"], _requested_agent(environ)
+        call_sid, asked = fields["CallSid"], _requested_agent(environ)
         moment, is_new = self._remember(key, only_look=True)
+        routing, at = self._context.routing, float(moment.until_s - REMEMBERED_S)
+        route = None if asked else routing.choose(fields.get("To", ""), at)
+        if route is not None and (route.refuse or route.dial):
+            return _answer(start_response, "200 OK", _XML, self._pass_on(fields, key, route))
+        name = asked or (route.agent if route else "") or "default"
         if is_new:
             if fields.get("CallStatus") in CALL_OVER or self._on_over(self._name(fields), only_look=True):
                 self._cells["voice", "repeated"].add()
@@ -228,13 +235,29 @@ class Webhooks:
             if refusal := self._context.reserve(call_sid):  # not remembered: a slot may be free a moment later
                 return _answer(start_response, _NO_SLOT if elsewhere else "200 OK", _XML, self._turn_away(call_sid, refusal))
             moment, is_new = self._remember(key)
+            filled = routing.agent_of(name, agent, route or NO_ROUTE, _facts(fields), float(moment.until_s - REMEMBERED_S))
         else:
+            filled = None
             self._context.slots.renew(call_sid)  # unless its stream has come
         self._cells["voice", "accepted" if is_new else "repeated"].add()
         turn_loop()  # the document is another third
         if is_new:
-            self._context.warm.open(call_sid, self._context.config.agents.get(name))
-        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, {"agent": name}))
+            self._context.warm.open(call_sid, filled)
+        more = {"agent": name, **({"route": id_of(route)} if route else {})}
+        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, more))
+
+    def _pass_on(self, fields: dict[str, str], key: bytes, route: Route) -> str:
+        """Refuse a call, or connect it elsewhere, as its route says. Returns the TwiML."""
+        call_sid, act = fields["CallSid"], "refused" if route.refuse else "dialled"
+        _, is_new = self._remember(key)
+        self._cells["voice", "accepted" if is_new else "repeated"].add()
+        if is_new:
+            data: dict[str, str | int | float | bool | None] = {"called": fields.get("To", ""), "dial": route.dial}
+            self._context.emit(bus.CallEvent(call_sid, f"route_{act}", time.time(), data))
+            log.info("a call is %s by its route", act, extra={"call_sid": call_sid})
+        if route.dial:
+            return twiml.dial(route.dial)
+        return twiml.reject_busy() if route.refuse == "busy" else twiml.say_and_hang_up(route.refuse)
 
     def _refuse_agent(self, fields: dict[str, str], name: str, key: bytes) -> str:
         """Refuse a call for an agent that is not configured: with words, an error line, and a row once. Returns the TwiML."""
@@ -264,18 +287,13 @@ class Webhooks:
         key = self._context.token_key
         nonce = hmac.digest(key, b"nonce\0%b%d%b" % (*moment, repr(more).encode()), sha256)[:NONCE_BYTES]
         token = make(key, self._name(fields), moment.until_s - REMEMBERED_S, nonce, more)
-        parameters = {
-            "token": token,
-            "direction": fields.get("Direction", "inbound")[:MAX_VALUE_CHARS],
-            "caller": fields.get("From", "")[:MAX_VALUE_CHARS],
-            "called": fields.get("To", "")[:MAX_VALUE_CHARS],
-            **more,
-        }
+        parameters = {"token": token, **_facts(fields), **more}
+        action_url = f"{self._action_url}?route={more['route']}" if "route" in more else self._action_url
         turn_loop()  # the library builds the document in as long as all before took
-        return twiml.connect_stream(self._stream_url, self._action_url, f"{self._public}/twilio/stream", parameters)
+        return twiml.connect_stream(self._stream_url, action_url, f"{self._public}/twilio/stream", parameters)
 
-    def _after_stream(self, fields: dict[str, str], moment: _Moment, *, elsewhere: bool) -> tuple[str, str]:
-        """Return the HTTP status and the TwiML for a call whose stream is over.
+    def _after_stream(self, fields: dict[str, str], moment: _Moment, route_id: str, *, elsewhere: bool) -> tuple[str, str]:
+        """Return the HTTP status and the TwiML for a call whose stream is over. `route_id`: of its route; empty: none.
 
         Asks control, bounded, about a call that may continue or did not end in this worker.
         """
@@ -299,7 +317,8 @@ class Webhooks:
         if step is NextStep.RESUME and resumed is not None:
             if not context.reserve(call_sid):
                 log.warning("a call resumes on another stream after %s", reason, extra={"call_sid": call_sid})
-                return status, self._stream_for(fields, moment, {"agent": agent_name or "default", **resumed.parameters()})
+                more = {"agent": agent_name or "default", **resumed.parameters(), **({"route": route_id} if route_id else {})}
+                return status, self._stream_for(fields, moment, more)
             status = _NO_SLOT if elsewhere else status
         if status != _NO_SLOT:
             self._on_over(name)
@@ -322,13 +341,26 @@ def signed_path(environ: Environ) -> str:
     return f"{environ['PATH_INFO']}?{query}" if query else str(environ["PATH_INFO"])
 
 
-def _requested_agent(environ: Environ) -> str:
-    """Read the agent from `/twilio/voice?agent=name`."""
+def _query(environ: Environ) -> dict[str, str]:
+    """Parse the query; empty if it cannot be read."""
     try:
-        asked = dict(parse_form(environ.get("QUERY_STRING", "").encode("latin-1")))
+        return dict(parse_form(environ.get("QUERY_STRING", "").encode("latin-1")))
     except ValueError:
-        return "default"
-    return asked.get("agent", "")[:MAX_VALUE_CHARS] or "default"
+        return {}
+
+
+def _requested_agent(environ: Environ) -> str:
+    """Read the agent from `/twilio/voice?agent=name`; empty without one."""
+    return _query(environ).get("agent", "")[:MAX_VALUE_CHARS]
+
+
+def _facts(fields: dict[str, str]) -> dict[str, str]:
+    """Return the stream parameters with a call's direction and numbers."""
+    return {
+        "direction": fields.get("Direction", "inbound")[:MAX_VALUE_CHARS],
+        "caller": fields.get("From", "")[:MAX_VALUE_CHARS],
+        "called": fields.get("To", "")[:MAX_VALUE_CHARS],
+    }
 
 
 def _caller(fields: dict[str, str]) -> str:

@@ -5,7 +5,7 @@ call and the stream parameters that select the agent and what is resumed. The le
 key belongs to one ledger, so no other machine accepts the token. Pure: key, time and randomness are passed in.
 
     <nonce, base64url> . <issued at, epoch s> . <HMAC-SHA256 over "label NUL nonce . issued at . texts", base64url>
-    texts: the call SID and the values of BOUND, each as <length in characters> : <text>
+    texts: the call SID, the values of BOUND, and NAME=VALUE of BOUND_IF_PRESENT, each as <length in characters> : <text>
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ MAX_TOKEN_CHARS: Final = 300
 SKEW_S: Final = 5
 #: Stream parameters that the MAC covers. The others are for the log and the store, and Twilio may change characters in them.
 BOUND: Final = ("agent", "resume", "began")
+#: The same, where present: a worker of an earlier version checks and makes tokens without them.
+BOUND_IF_PRESENT: Final = ("route",)
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _LABEL: Final = b"submilli stream token 2\0"
 _LEDGER_LABEL: Final = b"submilli ledger key 1\0"
@@ -94,7 +96,9 @@ def check(
 
 
 def _mac(key: bytes, body: str, call_sid: str, parameters: Mapping[str, str]) -> str:
-    texts = "".join(f"{len(text)}:{text}" for text in (call_sid, *(parameters.get(name, "") for name in BOUND)))
+    bound = [parameters.get(name, "") for name in BOUND]
+    bound += [f"{name}={parameters[name]}" for name in BOUND_IF_PRESENT if parameters.get(name)]
+    texts = "".join(f"{len(text)}:{text}" for text in (call_sid, *bound))
     return _text(hmac.digest(key, _LABEL + f"{body}.{texts}".encode("utf-8", "surrogatepass"), sha256))
 
 

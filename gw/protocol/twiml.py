@@ -69,6 +69,13 @@ def say_and_hang_up(text: str) -> str:
     return str(response)
 
 
+def reject_busy() -> str:
+    """Refuse the call with the busy tone."""
+    response = VoiceResponse()
+    response.reject(reason="busy")
+    return str(response)
+
+
 def hangup() -> str:
     """Hang up."""
     response = VoiceResponse()

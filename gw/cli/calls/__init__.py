@@ -75,7 +75,7 @@ def complete_sid(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
 
 def dialled(_: click.Context, parameter: click.Parameter, value: str) -> str:
     """Check a party that Twilio can dial. Raises click.BadParameter."""
-    from gw.config.rules import DIALLED
+    from gw.config import DIALLED
 
     if DIALLED.fullmatch(value):
         return value

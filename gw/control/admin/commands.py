@@ -18,8 +18,7 @@ import msgspec
 
 from gw import bus
 from gw.call.state import Reason
-from gw.config import NO_TALK, Config, host_and_port, talk_url
-from gw.config.rules import DIALLED
+from gw.config import DIALLED, NO_TALK, Config, host_and_port, talk_url
 from gw.control.admin.audit import Audit
 from gw.control.admin.server import Command, CommandError, NoArguments, acts, reads
 from gw.control.bus.server import BusServer

@@ -105,7 +105,7 @@ class WarmLegs:
     def take(self, call_sid: str, agent: Agent) -> WarmLeg | None:
         """Return the leg of a call whose stream came here; None without one."""
         warm = self._legs.pop(call_sid, None)
-        if warm is None or warm.agent is agent:
+        if warm is None or warm.agent == agent:
             return warm
         warm.drop("unused")
         return None

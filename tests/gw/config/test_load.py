@@ -145,8 +145,8 @@ def test_all_errors_together(write):
             "server.lissten is unknown: did you mean server.listen?",
             'server.workers = 0: expected a whole number, 1 to 1024, or "auto"',
             "media.lead_ms = 501: expected a whole number, 0 to 500",
-            "nonsense is unknown; the keys are agents, budget, hooks, media, ops, overflow, prices, recording, server, store, "
-            "tools, twilio",
+            "nonsense is unknown; the keys are agents, budget, hooks, media, ops, overflow, prices, recording, routes, server, "
+            "store, tools, twilio",
             'agents.default.provider = "hal": expected "openai" or "parrot"',
             'agents.default.turns.silence_ms = "long": expected a whole number, 100 to 10000',
         ]
@@ -422,6 +422,7 @@ def test_the_example_names_every_key():
     assert defaults["twilio"].pop("accounts") == {}, "tables with names of the user's choice are commented out"
     assert defaults.pop("tools") == {}
     assert defaults.pop("prices") == {}
+    assert defaults.pop("routes") == []
     assert document == defaults
 
 

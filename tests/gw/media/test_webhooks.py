@@ -13,10 +13,11 @@ from gevent import socket
 from gw import bus
 from gw.call.state import Reason
 from gw.call.usage import day_of
-from gw.config import Agent, Budget, Overflow
+from gw.config import Agent, Budget, Overflow, Route
 from gw.media import server as server_module
 from gw.media import webhooks
 from gw.media.admission.shared_lock import SharedBusyError
+from gw.media.routing import id_of
 from gw.protocol.ai import TokenLimit
 from gw.protocol.http import MAX_BODY_BYTES
 from gw.protocol.signature import SigningSecrets, sign
@@ -137,6 +138,74 @@ def test_an_unknown_agent_is_refused_with_words_and_one_row(client: Client, capl
     assert "use one of: default" in line.getMessage()
     assert client.counted("voice", "failed") == 2
     assert client.context.slots.reserved == 0
+
+
+ROUTES = (
+    Route(called="+15550002", agent="clerk", variables={"who": "Ann"}, record=False),
+    Route(called="+15550003", refuse="busy"),
+    Route(called="+15550004", refuse="We are closed."),
+    Route(called="+15550005", dial="sip:desk@example.com"),
+)
+
+
+@pytest.fixture
+def routed(contexts: ContextMaker) -> Client:
+    return Client(contexts, agents={"default": Agent(), "clerk": Agent(instructions="{{who}}")}, routes=ROUTES)
+
+
+def _to(number: str) -> list[tuple[str, str]]:
+    return [("CallSid", CALL), ("From", "+15550001"), ("To", number), ("Direction", "inbound")]
+
+
+def test_a_route_chooses_the_agent_of_the_stream(routed: Client):
+    body = routed.post("/twilio/voice")[2]
+    parameters = parameters_of(body)
+    route = id_of(ROUTES[0])
+    assert (parameters["agent"], parameters["route"]) == ("clerk", route)
+    assert ElementTree.fromstring(body)[0].get("action") == f"{PUBLIC}/twilio/action?route={route}"
+    bound = {"agent": "clerk", "route": route}
+    assert check(routed.context.token_key, parameters["token"], CALL, time.time(), parameters=bound)
+    with pytest.raises(TokenError):
+        check(routed.context.token_key, parameters["token"], CALL, time.time(), parameters={"agent": "clerk"})
+
+
+def test_a_call_without_a_route_has_the_default_agent(routed: Client):
+    parameters = parameters_of(routed.post("/twilio/voice", _to("+15550009"))[2])
+    assert parameters["agent"] == "default"
+    assert "route" not in parameters
+
+
+def test_an_agent_in_the_url_needs_no_route(routed: Client):
+    for number in ("+15550002", "+15550003"):
+        parameters = parameters_of(routed.post("/twilio/voice?agent=default", _to(number))[2])
+        assert (parameters["agent"], "route" in parameters) == ("default", False)
+
+
+@pytest.mark.parametrize(
+    ("number", "document", "event"),
+    [
+        ("+15550003", '<Reject reason="busy" />', "route_refused"),
+        ("+15550004", "<Say>We are closed.</Say><Hangup />", "route_refused"),
+        ("+15550005", "<Dial><Sip>sip:desk@example.com</Sip></Dial><Hangup />", "route_dialled"),
+    ],
+)
+def test_a_route_refuses_or_connects_elsewhere(routed: Client, number: str, document: str, event: str):
+    routed.context.draining = True  # a slot is not needed
+    for _ in range(2):
+        assert f"<Response>{document}</Response>" in routed.post("/twilio/voice", _to(number))[2]
+    assert [one.kind for one in routed.emitted if isinstance(one, bus.CallEvent)] == [event]
+
+
+def test_a_resumed_call_keeps_its_route(routed: Client):
+    route = id_of(ROUTES[0])
+    routed.context.keep_ending(CALL, Reason.PHONE_LOST, "clerk")
+    routed.context.ask = lambda call_sid, about, account_sid: bus.Answer(
+        1, "resume", "clerk", 1, time.time(), reason="phone_lost"
+    )
+    body = routed.post(f"/twilio/action?route={route}", [("CallSid", CALL), ("CallStatus", "in-progress")])[2]
+    parameters = parameters_of(body)
+    assert (parameters["agent"], parameters["resume"], parameters["route"]) == ("clerk", "1", route)
+    assert f"/twilio/action?route={route}" in body
 
 
 def test_a_spent_budget_is_answered_with_the_overflow(contexts: ContextMaker):

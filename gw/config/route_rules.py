@@ -1,0 +1,64 @@
+"""Checks of [[routes]]: numbers, times, agents, variables. Reads the machine's time zones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from gw.config import CALL_VARIABLES, DIALLED, MAX_VARIABLE_CHARS, MAX_VARIABLES, VARIABLE_NAME, Config
+from gw.config.route_times import parse_hours, parse_weekdays
+
+#: The keys involved, and the sentence.
+Broken = tuple[set[str], str]
+
+#: Control characters, line breaks among them.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def broken_route_rules(config: Config) -> Iterator[Broken]:
+    """Yield every broken rule of the routes."""
+    for n, route in enumerate(config.routes, 1):
+        path = f"routes[{n}]"
+        if route.called and not DIALLED.fullmatch(route.called):
+            shown = route.called[:60]
+            yield {f"{path}.called"}, f'{path}.called = "{shown}": expected a number such as +15551234567, or sip:user@host'
+        for name, parse in (("weekdays", parse_weekdays), ("hours", parse_hours)):
+            try:
+                parse(getattr(route, name))
+            except ValueError as error:
+                yield {f"{path}.{name}"}, f"{path}.{name}: {error}"
+        try:
+            ZoneInfo(route.zone)
+        except (ValueError, OSError, LookupError):
+            shown = route.zone[:60]
+            yield (
+                {f"{path}.zone"},
+                f'{path}.zone = "{shown}": expected a time zone of this machine, for example Europe/Berlin (Debian: the package '
+                "tzdata)",
+            )
+        ways = [name for name in ("agent", "refuse", "dial") if getattr(route, name)]
+        if len(ways) > 1:
+            yield {f"{path}.{name}" for name in ways}, f"{path} has {' and '.join(ways)}: expected one of agent, refuse and dial"
+        if route.agent and route.agent not in config.agents:
+            known = ", ".join(sorted(config.agents))
+            yield {f"{path}.agent"}, f'{path}.agent = "{route.agent[:60]}" is not configured; use one of: {known}'
+        if route.dial and not DIALLED.fullmatch(route.dial):
+            shown = route.dial[:60]
+            yield {f"{path}.dial"}, f'{path}.dial = "{shown}": expected a number such as +15551234567, or sip:user@host'
+        yield from _variables(f"{path}.variables", route.variables)
+
+
+def _variables(path: str, variables: Mapping[str, str]) -> Iterator[Broken]:
+    if len(variables) > MAX_VARIABLES:
+        yield {path}, f"{path} has {len(variables)} variables; at most {MAX_VARIABLES} are allowed"
+    for name, value in variables.items():
+        if not re.fullmatch(VARIABLE_NAME, name):
+            yield {path}, f"{path}.{name[:40]!r} is not a variable's name; expected at most 32 lower-case letters and _"
+        elif name in CALL_VARIABLES:
+            yield {path}, f"{path}.{name} is set by the gateway; use another name"
+        elif len(value) > MAX_VARIABLE_CHARS:
+            yield {path}, f"{path}.{name} has {len(value)} characters; at most {MAX_VARIABLE_CHARS} are allowed"
+        elif _CONTROL.search(value):
+            yield {path}, f"{path}.{name} contains a control character, for example a line break; remove it"

@@ -3,7 +3,7 @@
 The row of this gateway in the table `gateways` is its lease on its id: renewed every BEAT_S, free for another gateway of the same
 id SILENT_S after the last time. Without the lease nothing of an earlier process is continued: it may be alive elsewhere.
 
-The live gateway with the smallest id works for those that are gone. It looks after their started recordings, and ends their calls
+The live gateway with the smallest id works for those that are gone. It looks after their recordings, and ends their calls
 once they have been silent for longer than a call can last. A command shows all gateways, another drains the machine of one.
 """
 
@@ -161,7 +161,7 @@ class Fleet:
         }
 
     def adopted(self) -> Sequence[str]:
-        """Return the gateways that are gone and whose started recordings this one looks after."""
+        """Return the gateways that are gone and whose recordings this one looks after."""
         return self._adopted
 
     def is_duplicate(self) -> bool:

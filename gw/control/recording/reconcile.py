@@ -77,7 +77,7 @@ def reconcile_step(
     """Decide what a row needs that this process is not working on.
 
     `claimant`: this gateway; `owned`: the call is alive at a worker of this gateway; `asked`: an operator waits for the answer;
-    `adopted`: the row's gateway is gone, and this one looks after its started recordings.
+    `adopted`: the row's gateway is gone, and this one looks after its recordings.
 
     want: claim the row and create. take_up: continue a claim of this gateway whose process is gone or gave up for a while. close:
     settle the row of a lost host; create only for a call that is alive here. look: ask Twilio for the recording's status.
@@ -90,7 +90,7 @@ def reconcile_step(
             age_s = now - (row.first_audio_at or row.claimed_at or 0.0)
             return "take_up" if owned or age_s < OVERDUE_S else "close"
         case "claimed":
-            return "close" if now - (row.claimed_at or 0.0) > FOREIGN_AGE_S else "leave"
+            return "close" if now - (row.claimed_at or 0.0) > (STARTED_AGE_S if adopted else FOREIGN_AGE_S) else "leave"
         case "started" if not owned:
             age_s = now - (row.started_at or row.claimed_at or 0.0)
             return "look" if asked or age_s > (STARTED_AGE_S if ours or adopted else LOOK_LAST_S) else "leave"

@@ -67,7 +67,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     `id`: `<CallSid>/<number of the AI session that first sent it, from 1>/<call_id>`. `arguments`: as the model wrote them.
     """
 
-    id: Annotated[str, Meta(min_length=1, max_length=512)]
+    id: Annotated[str, Meta(min_length=1, max_length=1100)]  # a call_id has 1,024 at most
     tool: str
     arguments: str
     call: CallFacts

@@ -223,7 +223,13 @@ class JobsOpen(_Message, frozen=True):
     ids: list[str]
 
 
-FromWorker = Hello | WorkerStatus | HubHold | Numbered | Ask | JobsOpen
+class JobCancelled(_Message, frozen=True):
+    """The worker no longer waits for this job: end its request, or do not send it. Not resent if lost."""
+
+    id: str
+
+
+FromWorker = Hello | WorkerStatus | HubHold | Numbered | Ask | JobsOpen | JobCancelled
 
 # -- control to worker ------------------------------------------------------------------------------------------------
 

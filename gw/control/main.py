@@ -283,6 +283,7 @@ class Control:
         server.answer_with(after_stream.answer)
         server.make_jobs_with(jobs.of_event, jobs.on_accepted)
         server.answer_jobs_with(jobs.results)
+        server.cancel_jobs_with(jobs.cancel)
         server.subscribe(lambda _event: forwarder.notify())
         acting = (self._recording.recorder, self._status_callbacks, self._transfers, self._ops.talk)
         for part in (spending, *acting):

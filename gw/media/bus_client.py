@@ -124,6 +124,11 @@ class BusClient:
         if self._transport is not None and not self._transport.waiting_bytes:
             self._transport.write(bus.pack(hold))
 
+    def cancel_job(self, job_id: str) -> None:
+        """Give up a job, if control is connected; otherwise its result will be dropped. Never waits."""
+        if self._transport is not None:
+            self._transport.write(bus.pack(bus.JobCancelled(job_id)))
+
     def ask(self, call_sid: str, about: str, account_sid: str = "") -> bus.Answer | None:
         """Ask control, and wait at most ASK_S. None: no answer. `account_sid`: the account that asks."""
         transport = self._transport

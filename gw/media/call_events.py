@@ -53,6 +53,10 @@ class CallEvents:
         """Send an event to control."""
         self._context.emit(event)
 
+    def cancel_job(self, job_id: str) -> None:
+        """Have control end the request of a job whose result is not awaited any more."""
+        self._context.cancel_job(job_id)
+
     def on_start(self, start: Start, agent_name: str, voice_at: float | None) -> None:
         """Report the call's start. `voice_at`: when the voice webhook was answered, epoch seconds."""
         parameters = start.parameters

@@ -85,6 +85,10 @@ class CallTools:
         deadline_ms = int((time.time() + self._tools[record.name].timeout_s) * _MS)
         self._events.emit(bus.JobWanted(job_id, "tool", self._events.sid, deadline_ms, encode_call(body)))
 
+    def cancel(self, command: do.CancelTool) -> None:
+        """Have control close the request of a call whose output was sent."""
+        self._events.cancel_job(self.calls.job_id(command.call_id))
+
     def send_output(self, command: do.ToolOutput) -> None:
         """Send the AI a call's output."""
         record = self._take_result(command.call_id, command.result)

@@ -177,6 +177,7 @@ class MediaContext:
         self.late = False
         self.hold_max_s: Callable[[float], float] = lambda since_s: -1.0  # since a monotonic time
         self.emit: Callable[[bus.Event], None] = lambda event: None
+        self.cancel_job: Callable[[str], None] = lambda job_id: None
         self.ask: Callable[[str, str, str], bus.Answer | None] = lambda call_sid, about, account_sid: None
         self.endings: OrderedDict[str, Ending] = OrderedDict()  # by call SID
 

@@ -331,8 +331,8 @@ class CallDialogue:
     def _want_tool(self, command: do.WantTool) -> None:
         self._tools.want(command)
 
-    def _cancel_tool(self, _: do.CancelTool) -> None:
-        """Nothing: the call was closed with its output, so its result is dropped."""
+    def _cancel_tool(self, command: do.CancelTool) -> None:
+        self._tools.cancel(command)
 
     def _note(self, command: do.Note) -> None:
         name, reason = command.name, command.reason

@@ -95,6 +95,7 @@ class Worker:
             open_jobs=self.context.open_jobs,
         )
         self.context.emit = self._bus.emit
+        self.context.cancel_job = self._bus.cancel_job
         self.context.ask = self._bus.ask
         self.server = MediaServer(listener, self.context)
         self._stopping = Event()

@@ -96,6 +96,7 @@ from_worker = st.one_of(
     st.builds(bus.Numbered, n=number, event=events),
     st.builds(bus.Ask, n=number, call_sid=text, about=text),
     st.builds(bus.JobsOpen, call_sid=text, ids=st.lists(text, max_size=3)),
+    st.builds(bus.JobCancelled, id=text),
 )
 commands = st.one_of(
     st.builds(bus.Ack, n=number),
@@ -129,7 +130,7 @@ def pieces(stream: bytes, cuts: list[int]) -> Iterator[bytes]:
 def test_the_strategies_cover_every_message() -> None:
     assert {kind.__name__ for kind in bus._Message.__subclasses__()} == {
         *("CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "Usage", "CallEvent", "Webhook", "JobWanted"),
-        *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ask", "JobsOpen"),
+        *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ask", "JobsOpen", "JobCancelled"),
         *("Ack", "HangUp", "Drain", "Budget", "Answer", "VersionRefused", "JobSettled"),
     }
 

@@ -78,6 +78,7 @@ class BusServer:
         self._jobs_of: Callable[[bus.Event], Sequence[Wanted]] = lambda event: ()
         self._on_jobs: Callable[[Sequence[Job]], None] = lambda jobs: None
         self._results: Callable[[bus.JobsOpen], Sequence[bus.JobSettled]] = lambda open_jobs: ()
+        self._cancel: Callable[[str], None] = lambda job_id: None
         self._answers = gevent.pool.Pool(MAX_ANSWERS)
         self._draining = False
         self.spool_problem = ""  # why the last commit failed; empty after a success
@@ -104,6 +105,10 @@ class BusServer:
     def answer_jobs_with(self, results: Callable[[bus.JobsOpen], Sequence[bus.JobSettled]]) -> None:
         """Answer workers that ask for open jobs by `results`, which may wait. Until then there is no answer."""
         self._results = results
+
+    def cancel_jobs_with(self, cancel: Callable[[str], None]) -> None:
+        """Pass the ids of cancelled jobs to `cancel`, which may not wait."""
+        self._cancel = cancel
 
     def start(self) -> None:
         self._server.start()
@@ -266,7 +271,9 @@ class BusServer:
                     former.link.send(bus.HangUp(entry.event.call_sid, Reason.PHONE_LOST))  # Twilio has left its stream
                 self._publish(entry.event)
         for question in questions:  # after the events that came with it
-            if not self._answers.full():  # otherwise the worker's wait for the answer ends
+            if isinstance(question, bus.JobCancelled):
+                self._cancel(question.id)
+            elif not self._answers.full():  # otherwise the worker's wait for the answer ends
                 self._answers.spawn(self._reply, link, question)
 
     def _pass_jobs(self, accepted: Sequence[Job]) -> None:
@@ -355,7 +362,7 @@ class Sorted(NamedTuple):
 
     highest: int
     fresh: list[bus.Numbered | bus.Unreadable]
-    questions: list[bus.Ask | bus.JobsOpen]
+    questions: list[bus.Ask | bus.JobsOpen | bus.JobCancelled]
 
 
 def sort_messages(worker: WorkerRecord, last: int, messages: Sequence[FromWorker]) -> Sorted:
@@ -365,7 +372,7 @@ def sort_messages(worker: WorkerRecord, last: int, messages: Sequence[FromWorker
     """
     highest = 0
     fresh: list[bus.Numbered | bus.Unreadable] = []
-    questions: list[bus.Ask | bus.JobsOpen] = []
+    questions: list[bus.Ask | bus.JobsOpen | bus.JobCancelled] = []
     for message in messages:
         match message:
             case bus.Numbered() | bus.Unreadable():
@@ -376,7 +383,7 @@ def sort_messages(worker: WorkerRecord, last: int, messages: Sequence[FromWorker
                     log.warning("worker %d skips from event %d to %d", worker.index, last, message.n)
                 last = message.n
                 fresh.append(message)
-            case bus.Ask() | bus.JobsOpen():
+            case bus.Ask() | bus.JobsOpen() | bus.JobCancelled():
                 questions.append(message)
             case bus.WorkerStatus():
                 worker.status = message

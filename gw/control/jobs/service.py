@@ -15,6 +15,7 @@ import logging
 import math
 import sqlite3
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -48,6 +49,14 @@ IDLE_S: Final = 5.0
 RETRY_S: Final = 0.5
 #: Ids in one question.
 MAX_ASKED: Final = 100
+
+
+#: Cancelled jobs that are remembered until they are claimed. Most are under way when they are cancelled.
+MAX_CANCELLED: Final = 1000
+
+
+class _Cancelled(gevent.GreenletExit):
+    """The worker no longer waits for the job of this greenlet."""
 
 
 class Handler(Protocol):
@@ -104,6 +113,8 @@ class Jobs:
         self._settle = settle
         self._pool = gevent.pool.Pool(sum(handler.runners for handler in handlers))
         self._running: dict[str, Job] = {}  # until the end of the attempt is on disk
+        self._requests: dict[str, gevent.Greenlet[..., None]] = {}  # in `Handler.run`
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._ended: list[table.Change] = []
         self._wake = Event()
         self._stopping = False
@@ -153,6 +164,15 @@ class Jobs:
             elif not job.is_open:
                 results.append(_settled(job))
         return results
+
+    def cancel(self, job_id: str) -> None:
+        """End a job's request, or do not send it: its worker does not await the result. Does not wait."""
+        if (request := self._requests.get(job_id)) is not None:
+            request.kill(_Cancelled, block=False)
+            return
+        self._cancelled[job_id] = None
+        while len(self._cancelled) > MAX_CANCELLED:
+            self._cancelled.popitem(last=False)
 
     # -- life -------------------------------------------------------------------------------------------------------------
 
@@ -257,15 +277,25 @@ class Jobs:
 
     def _attempt(self, handler: Handler, job: Job) -> None:
         """Run a claimed job once. The body of a greenlet of the pool."""
+        greenlet = gevent.getcurrent()
+        assert isinstance(greenlet, gevent.Greenlet)
+        self._requests[job.id] = greenlet
         try:
+            if job.id in self._cancelled:
+                raise _Cancelled
             with within(handler.limit_s):
                 outcome = handler.run(job, job.attempts)
+        except _Cancelled:
+            outcome = Ended("failed", "cancelled", failed("cancelled", "The request was given up.").output)
         except OutOfTimeError:
             outcome = _unclear(f"The request took longer than {handler.limit_s:g} s.")
             log.error("a job took longer than %g s", handler.limit_s, extra={"call_sid": job.call_sid})
         except Exception:  # this greenlet's top: the request may have been sent
             outcome = _unclear("The gateway failed while the request was under way.")
             log.exception("a job of kind %s failed", job.kind, extra={"call_sid": job.call_sid})
+        finally:
+            del self._requests[job.id]
+            self._cancelled.pop(job.id, None)
         after = lifecycle.on_outcome(job, outcome, time.time())
         self._ended.append(table.Change(job, after))
         if not after.is_open:

@@ -154,6 +154,7 @@ def test_a_tool_wanted_by_a_worker_is_called_once_and_settled(make: Make, tmp_pa
         tools = {
             "lookup": Tool(description="d", url=endpoint.url("ok/lookup")),
             "book": Tool(description="d", url=endpoint.url("dead/book")),
+            "search": Tool(description="d", url=endpoint.url("silent/search"), timeout_s=60.0, on_interrupt="cancel"),
         }
         secrets = Secrets(hook_secret="new", hook_secret_old="old")
         rig = make(config_in(tmp_path, Config(tools=tools, hooks=Hooks(allow_networks=("127.0.0.0/8",)), secrets=secrets)))
@@ -168,8 +169,13 @@ def test_a_tool_wanted_by_a_worker_is_called_once_and_settled(make: Make, tmp_pa
         worker.send(wanted("book", 2), wanted("look", 3))
         found = [_settled(worker) for _ in range(2)]
         assert {settled.outcome for settled in found} == {"unknown_outcome", "invalid_arguments"}
+        worker.send(search := wanted("search", 4))
+        assert endpoint.wait_for(lambda endpoint: endpoint.open == 1)
+        worker.socket.sendall(bus.pack(bus.JobCancelled(search.id)))
+        assert _settled(worker).outcome == "cancelled"
+        assert endpoint.wait_for(lambda endpoint: endpoint.open == 0), "the connection is closed"
         assert endpoint.executions == {f"{CALL}%2F1%2Fcall_1": 1, f"{CALL}%2F1%2Fcall_2": 1}
-        assert [request.fault for request in endpoint.requests] == ["", ""]
+        assert [request.fault for request in endpoint.requests] == ["", "", ""]
         page = rig.ask("/metrics")[1].decode()
         assert 'gw_hook_requests_total{kind="tool",outcome="ok"} 1.0' in page
         assert 'gw_hook_requests_total{kind="tool",outcome="lost"} 1.0' in page

@@ -105,6 +105,16 @@ def test_every_connection_asks_for_open_jobs_behind_the_events(rig: Rig):
         control.hang_up()
 
 
+def test_a_job_is_cancelled_while_control_is_connected(rig: Rig):
+    rig.client.cancel_job("lost")
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    assert isinstance(control.next(), bus.WorkerStatus)
+    rig.client.cancel_job("CA1/1/call_x")
+    assert control.next() == bus.JobCancelled("CA1/1/call_x")
+
+
 def test_a_hold_is_sent_while_control_is_connected_and_never_kept(rig: Rig):
     lost, sent = (bus.HubHold(at, "rx", 0.002, 0.001, [bus.StackFrame("a.py", 1, "f")]) for at in (1.0, 2.0))
     rig.client.send_hold(lost)

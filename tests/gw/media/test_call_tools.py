@@ -151,8 +151,11 @@ def test_a_tool_in_the_background_starts_and_its_result_is_a_system_item(rig: Ri
 
 
 def test_a_given_up_call_gets_no_late_result(rig: Rig) -> None:
+    cancelled: list[str] = []
+    rig.context.cancel_job = cancelled.append
     rig.call_tool("search")
     rig.receive(ai.SpeechStarted("c1", 0))
+    assert cancelled == [rig.jobs[0].id], "control closes the request"
     rig.settle(rig.jobs[0])
     ((_, output),) = rig.leg.of("tool_output")
     assert json.loads(output)["error"] == "cancelled"

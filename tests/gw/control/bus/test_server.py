@@ -419,6 +419,17 @@ def test_open_jobs_are_answered_one_by_one_and_a_failed_question_alone(rig: Rig,
     assert "a worker's question failed" in caplog.text
 
 
+def test_cancelled_jobs_are_passed_on_behind_the_events(rig: Rig) -> None:
+    cancelled: list[tuple[str, int]] = []
+    client = BusClient(rig.path, calls=[CALL])
+    client.socket.sendall(bus.pack(bus.JobCancelled("early")))
+    client.await_ack(client.send(digit(1)))
+    rig.server.cancel_jobs_with(lambda job_id: cancelled.append((job_id, len(rig.received))))
+    client.socket.sendall(bus.pack(bus.JobCancelled("a")) + bus.pack(bus.Numbered(2, digit(2))))
+    client.await_ack(2)
+    assert cancelled == [("a", 2)]
+
+
 def test_a_job_is_on_disk_when_its_event_is_acknowledged_and_no_entry(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     taken: list[Job] = []
 

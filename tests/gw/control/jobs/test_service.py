@@ -147,6 +147,27 @@ def test_a_job_sent_twice_is_run_once_and_its_result_is_sent_again(rig: Rig) -> 
     assert runner.begun == [("j1", 1)]
 
 
+def test_a_cancelled_job_is_ended_or_not_run(rig: Rig) -> None:
+    runner = rig.start(Runner(runners=1))
+    jobs = rig.jobs
+    assert jobs is not None
+    rig.want("j1", "j2", "j3")
+    until(lambda: runner.begun)
+    jobs.cancel("j2")
+    jobs.cancel("j1")
+    until(lambda: rig.rows("j1", "j2") == [("failed", 1)] * 2)
+    assert rig.results() == {"j1": "cancelled", "j2": "cancelled"}
+    until(lambda: len(runner.begun) == 2)
+    runner.gate.set()
+    until(lambda: rig.results().get("j3") == "ok")
+    assert runner.begun == [("j1", 1), ("j3", 1)]
+    jobs.cancel("j3")
+    for number in range(service.MAX_CANCELLED + 5):
+        jobs.cancel(f"unknown {number}")
+    assert len(jobs._cancelled) == service.MAX_CANCELLED
+    assert jobs._requests == {}
+
+
 def test_beyond_its_bounds_a_job_is_settled_immediately(rig: Rig) -> None:
     rig.start(Runner(runners=1, capacity=1))
     rig.want("a")

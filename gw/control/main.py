@@ -319,6 +319,7 @@ class Control:
         if self._spool.was_replaced:
             self._spawn(partial(self._recording.recover_claims, self._bus.calls.owned))
         self._spawn(self._health.keep_gauges)
+        self._spawn(self._spending.run_reads)
         self._spawn(self._spending.run)
         self._spawn(self._machine.run)
         on_ready()

@@ -67,7 +67,10 @@ class _Call:
 
 
 class Spending:
-    """Subscriber of the bus and of stored events; `run` is a greenlet's body."""
+    """Subscriber of the bus and of stored events.
+
+    `run` and `run_reads` are the bodies of two greenlets, because a read may hang.
+    """
 
     def __init__(
         self,
@@ -193,13 +196,24 @@ class Spending:
     # -- the greenlet -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Read the store and send what is left, until killed."""
+        """Send what is left, until killed."""
         while True:
             self.step()
             gevent.sleep(SEND_S)
 
+    def run_reads(self) -> None:
+        """Read the store's sums when they are due, until killed."""
+        while True:
+            self.read_if_due()
+            gevent.sleep(SEND_S)
+
+    def read_if_due(self) -> None:
+        """Read the store's sums if that is due."""
+        if self._budget.has_days and self._monotonic() - self._read_s >= READ_S:
+            self._read()
+
     def step(self) -> None:
-        """Take one turn: a new day, the store's sums when due, a message to the workers."""
+        """Take one turn: a new day, and a message to the workers."""
         self._drop_ended()
         if not self._budget.has_days:
             return
@@ -207,24 +221,24 @@ class Spending:
         if today != self._day:
             self._day, self._sum_usd, self._caller_sums, self._sent, self._level = today, 0.0, {}, {}, Level.FREE
             self._read_s = -READ_S
-        if self._monotonic() - self._read_s >= READ_S:
-            self._read()
         self._judge_day()
         self._send()
 
     def _read(self) -> None:
         """Take the store's sums. What is stored meanwhile counts as not part of them: it may count twice until the next read."""
-        self._read_s = self._monotonic()
+        self._read_s, day = self._monotonic(), self._day
         stored = {part: part.stored for call in self._calls.values() for part in call.parts.values()}
         try:
-            sum_usd = self._store.spent_on(self._day) if self._budget.day_usd else 0.0
-            callers = self._store.spent_by_callers(self._day, MAX_CALLERS) if self._budget.caller_day_usd else {}
+            sum_usd = self._store.spent_on(day) if self._budget.day_usd else 0.0
+            callers = self._store.spent_by_callers(day, MAX_CALLERS) if self._budget.caller_day_usd else {}
         except StoreError as error:
             if not self.problem:
                 log.warning("the day's cost of other machines is not known, its limit holds for this one: %s", error)
             self.problem = str(error)
             return
         self.problem = ""
+        if day != self._day:
+            return  # it ended meanwhile
         self._sum_usd, self._caller_sums = sum_usd, callers
         for call in self._calls.values():
             for part in call.parts.values():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from gw import bus
+from gw.call.usage import total
 
 #: A soak of hours stays below this; more events raise an error.
 MAX_EVENTS: Final = 2_000_000
@@ -91,6 +92,8 @@ def sent_of(hello: bus.Hello, message: bus.Numbered, now_s: float) -> Sent:
             call_sid, part = event.call_sid, f"{event.n} {event.item_id}".strip()
         case bus.CallEnded():
             call_sid, part = event.call_sid, event.reason
+        case bus.Usage():
+            call_sid, part = event.call_sid, f"{event.stream_sid} {sum(total(event.used)[0])}"
         case bus.StartRecording():
             call_sid, part = event.call_sid, f"{event.first_audio_at:.3f}"
         case _:

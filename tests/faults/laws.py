@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from gw.call.resume import RESUMABLE
 from gw.call.state import Reason
+from gw.call.usage import KINDS
 from gw.control.twilio_api.rest import POOL_CONNECTIONS
 from tests.faults.ledger import CallLine, Ledger, Struck
 
@@ -109,6 +110,10 @@ def _events(ledger: Ledger) -> list[str]:
             reason = row.get("reason")
             is_lost = reason == Reason.WORKER_LOST and ends[call_sid] <= RESUMABLE  # the call's last stream sent none
             there = row.get("ended_at") is not None and (reason in ends[call_sid] or is_lost)
+        elif kind == "Usage":
+            stream_sid, tokens = part.split()
+            used = [one for one in row.get("used", []) if one["stream_sid"] == stream_sid]
+            there = sum(one[name] for one in used for name in KINDS) >= int(tokens)
         elif kind == "FirstAudio":
             there = row.get("first_audio_at") is not None
         else:

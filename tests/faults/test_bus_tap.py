@@ -6,6 +6,7 @@ import pytest
 
 from gw import bus
 from gw.call.quality import Quality
+from gw.call.usage import Used
 from tests.faults import bus_tap
 from tests.faults.bus_tap import BusTap
 
@@ -20,6 +21,7 @@ HELLO = bus.Hello(2, "one", 7, ["CA1"])
         (bus.StartRecording("CA1", "AC1", 7.5), "CA1", "7.500"),
         (bus.Turn("CA1", 3, "agent", "words", "item", 0), "CA1", "3 item"),
         (bus.CallEnded("CA1", 0.0, "ai_hangup", "success", "", Quality()), "CA1", "ai_hangup"),
+        (bus.Usage("CA1", "MZ1", 0.0, "default", "", [Used(day="d", model="m", text_in=3, audio_out=4)]), "CA1", "MZ1 7"),
         (bus.CallEvent("", "stream_refused", 0.0), "", "stream_refused"),
         (bus.Webhook("status", 0.0, {"CallSid": "CA1"}), "CA1", "webhook_status"),
         (bus.JobWanted("CA1/1/x", "tool", "CA1", 5, "{}"), "CA1", ""),

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from gw.call.usage import KINDS
 from tests.faults.laws import HEALTHY_S, LAWS, RECOVERED_S, answered_s, judge, totals
 from tests.faults.ledger import CallLine, Census, Ledger, StoreReturn, Struck
 from tests.faults.report import draw, print_tables, write_ledger
 from tests.faults.run import machine_faults
 
 AUDIO = Struck("phone reset", "phone", ["audio"], 50.0, 50.0, "connections [3]")
+USED = {"stream_sid": "MZ", **dict.fromkeys(KINDS, 2)}
 REST = Struck("REST 503", "rest", ["rest"], 1.0, 4.0)
 
 
@@ -39,15 +41,15 @@ def line(number: int, placed_s: float = 0.0, lasts_s: float = 10.0) -> CallLine:
         said_sha="same",
         said_all=True,
         requested_s=placed_s + 0.5,
-        row={"stream_sid": "MZ", "first_audio_at": 1.0, "ended_at": 2.0, "reason": "ai_hangup"},
+        row={"stream_sid": "MZ", "first_audio_at": 1.0, "ended_at": 2.0, "reason": "ai_hangup", "used": [USED]},
         recording={"recording_sid": recording, "state": "completed", "error_text": None},
         quality={"frames_sent": 10},
     )
 
 
 def sent_of(number: int, first: int) -> list[list[object]]:
-    kinds = ["CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "CallEvent", "Webhook"]
-    parts = {"Turn": "1", "CallEnded": "ai_hangup", "CallEvent": "dtmf", "Webhook": "webhook_status"}
+    kinds = ["CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "CallEvent", "Webhook", "Usage"]
+    parts = {"Turn": "1", "Usage": "MZ 12", "CallEnded": "ai_hangup", "CallEvent": "dtmf", "Webhook": "webhook_status"}
     return [["i", first + k, kind, f"CA{number}", parts.get(kind, ""), 0, 1.0] for k, kind in enumerate(kinds)]
 
 
@@ -56,8 +58,8 @@ def sound() -> Ledger:
     calls = [line(1), line(2, 20.0), line(3, 45.0)]
     calls[2].close_reason, calls[2].received_bytes, calls[2].received_sha = "", 800, "half"
     calls[2].row = {**(calls[2].row or {}), "reason": "phone_lost"}
-    sent = [*sent_of(1, 1), *sent_of(2, 8), *sent_of(3, 15)]
-    sent[18][4] = "phone_lost"
+    sent = [*sent_of(1, 1), *sent_of(2, 9), *sent_of(3, 17)]
+    sent[20][4] = "phone_lost"
     return Ledger(
         "test",
         "a",
@@ -66,7 +68,7 @@ def sound() -> Ledger:
         [REST, AUDIO],
         calls,
         sent,
-        {"turns": [[f"CA{n}", "1"] for n in (1, 2, 3)], "events": [["i", n] for n in (6, 7, 13, 14, 20, 21)]},
+        {"turns": [[f"CA{n}", "1"] for n in (1, 2, 3)], "events": [["i", n] for n in (6, 7, 14, 15, 22, 23)]},
         returns=[StoreReturn(5.0, 10, 1.0)],
         census=[Census("worker", 7, 20, 20, 9, 9)],
     )
@@ -136,12 +138,13 @@ NEVER_RECORDED = _call(1, recordings=0, recording_sids=[], starts=0, recording={
         ("no duplicate", _call(1, recordings=2, recording_sids=["RE2", "RE9"])),
         ("no duplicate", _call(1, starts=2)),
         ("none missing", NEVER_RECORDED),
-        ("no event lost", _whole(stored={"turns": [], "events": [["i", n] for n in (6, 7, 13, 14, 20, 21)]})),
+        ("no event lost", _whole(stored={"turns": [], "events": [["i", n] for n in (6, 7, 14, 15, 22)]})),
         ("no event lost", lambda ledger: ledger.stored["events"].pop()),
         ("no event lost", _row("row", first_audio_at=None)),
         ("no event lost", _row("row", stream_sid=None)),
+        ("no event lost", _row("row", used=[USED | {"text_in": 1}])),
         ("no event lost", _row("row", reason="worker_lost")),
-        ("no event lost", lambda ledger: ledger.sent.append(["i", 22, "CallStarted", "CA9", "", 0, 1.0])),
+        ("no event lost", lambda ledger: ledger.sent.append(["i", 25, "CallStarted", "CA9", "", 0, 1.0])),
         ("no gap", _unsent(3)),
         ("nothing open", _row("row", ended_at=None)),
         ("nothing open", _whole(open_recordings=[{"call_sid": "CA1", "state": "wanted"}])),

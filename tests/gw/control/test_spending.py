@@ -13,10 +13,13 @@ from gw import bus
 from gw.call.usage import Used, day_of
 from gw.config import Agent, Budget, Config
 from gw.control.bus.server import BusServer
+from gw.control.calls.registry import Calls
 from gw.control.spending import KEEP_S, OTHER, READ_S, Spending
+from gw.control.spool import Spool
 from gw.control.store import Store
 from metrics.declare import AI_COST, AI_TOKENS, BUDGET_DAY
 from metrics.page import Page
+from tests.gw.control.bus_client import BusClient
 from tests.gw.control.stamped import T0, call_sid, ended, stamp, started
 
 CALLER, OTHERS = "+15550001", "+15550002"
@@ -55,6 +58,7 @@ class Rig:
 
     def pass_s(self, seconds: float) -> None:
         self.now_s += seconds
+        self.spending.read_if_due()
         self.spending.step()
 
     def publish(self, *events: bus.Event) -> None:
@@ -140,6 +144,21 @@ def test_a_new_day_begins_with_nothing_spent(rig: Rig) -> None:
     assert rig.page.gauge(BUDGET_DAY).value == 0.0
 
 
+def test_a_read_that_ends_on_the_next_day_is_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.store.apply(stamp(started(1), usage(1, 3.0)))
+    read = rig.store.spent_on
+
+    def slow(day: str) -> float:
+        rig.now_s += 86_400.0
+        rig.spending.step()
+        return read(day)
+
+    monkeypatch.setattr(rig.store, "spent_on", slow)
+    rig.spending.read_if_due()
+    rig.spending.step()
+    assert rig.left() == (10.0, {})
+
+
 def test_the_operator_is_warned_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     for cost in (7.9, 8.0, 8.5, 10.0, 11.0):
         rig.publish(started(1), usage(1, cost))
@@ -208,11 +227,8 @@ def test_without_limits_nothing_is_read_or_sent(store: Store, page: Page) -> Non
 
 def test_a_worker_gets_everything_first_and_then_news(tmp_path: Path, store: Store, page: Page) -> None:
     """Over the real bus."""
-    from gw.control.spool import Spool
-    from tests.gw.control.bus_client import BusClient
-
     spool = Spool(tmp_path / "spool.db")
-    server = BusServer(tmp_path / "bus.sock", spool, on_lost=lambda calls: None)
+    server = BusServer(tmp_path / "bus.sock", spool, Calls(), on_lost=lambda calls: None)
     server.start()
     worker = BusClient(tmp_path / "bus.sock")
     try:

@@ -63,6 +63,7 @@ class Run:
 
     held: dict[str, Held]
     hooks: HookTwin
+    metrics: dict[str, float]
 
     def __getitem__(self, name: str) -> Held:
         return self.held[name]
@@ -87,16 +88,18 @@ def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> It
             "refused": Tool(url=hooks.url("refused/refused")),
             "late": Tool(url=hooks.url("late/late")),
         }
+        metrics: dict[str, float] = {}
         held = hold_all(
             tmp_path_factory.mktemp("tools"),
             store,
             MEDIA,
             CASES,
             head_start_s={},
+            then=lambda world, outcome: metrics.update(world.gateway.metrics()),
             tools=tools,
             hooks=Hooks(allow_networks=("127.0.0.1/32",)),
         )
-        yield Run(held, hooks)
+        yield Run(held, hooks, metrics)
 
 
 def outputs(session: AiLedger) -> list[str]:
@@ -188,6 +191,8 @@ def test_an_interruption_cancels_the_tool_that_asks_for_it(run: Run) -> None:
     assert [response.asked for response in one.responses] == [True, False]
     (note,) = one.events("tool_called")
     assert note["status"] == "cancelled"
+    assert note["ms"] < LATE_S * 1000
+    assert run.metrics['gw_tool_seconds_count{outcome="cancelled"}'] == 1.0
 
 
 def test_a_refusal_is_an_error_with_the_endpoints_words(run: Run) -> None:

@@ -470,7 +470,7 @@ class Dialogue:
 
     def _on_first_words(self) -> None:
         """The active response speaks: it pays the debt, unless it began before the reason for the debt."""
-        if self.debt is Prompt.GREETING and not self.has_audio:
+        if Prompt.GREETING in (self.asked, self.debt) and not self.has_audio:
             self._protect()
         self.has_audio = True
         self.answer_by = self.now + self.rules.stall_ms

@@ -75,7 +75,8 @@ def judge(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
 
 def waits_in_silence(scenario: Scenario, truth: Truth, machine: Dialogue) -> bool:
     """The caller waits for the agent in a conversation, and hears nothing of it. A tool may have its own sound, or none."""
-    is_answering = truth.creates or (truth.active and not truth.cancelled)
+    has_called = truth.called_new and awaits_tool(scenario, truth, truth.responses)
+    is_answering = truth.creates or (truth.active and not truth.cancelled and not has_called)
     waits = truth.owed_ms >= 0 or truth.session == "opening" or is_answering
     for call in truth.open_tools:
         rules = scenario.rules.tools[call.name]

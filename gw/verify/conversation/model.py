@@ -204,7 +204,7 @@ class _Moves:
         if stalled and truth.waited_ms >= min(self._rules.answer_ms, self._rules.open_ms):
             truth = truth._replace(excused=True)
         if machine.keys_at <= 0 and truth.pressed:
-            truth = self._owed(truth._replace(pressed=False, unsent_keys=truth.session != "ready"))
+            truth = self._owed(truth._replace(pressed=False, unsent_keys=truth.session != "ready"), keys=True)
         bounded = machine.close_by <= 0 or machine.final_at <= 0
         label = f"{ms / 1000:g} s pass"
         try:
@@ -251,11 +251,12 @@ class _Moves:
             truth = truth._replace(silent_ms=0)
         return self._owed(truth)
 
-    def _owed(self, truth: Truth) -> Truth:
+    def _owed(self, truth: Truth, *, keys: bool = False) -> Truth:
         """An answer is owed from now on, by a response that the AI begins later."""
         if truth.hang_up or truth.closing_asked:
             return truth
-        owed_from = truth.responses + 1 + truth.creates + (truth.own and not truth.speaking)
+        speaks = truth.speaking and keys and self._rules.interruptions != "gateway"  # what the AI begins then answers the speech
+        owed_from = truth.responses + 1 + truth.creates + ((truth.own and not truth.speaking) or speaks)
         return truth._replace(owed_ms=0, owed_from=owed_from, insists=True)
 
     # -- the AI ---------------------------------------------------------------------------------------------------------
@@ -378,7 +379,10 @@ class _Moves:
                 speaks = speaks._replace(owed_ms=-1, unanswered_keys=False)
             self._add(f"caller: speaks ({item_id})", given.SpeechStarted(item_id), speaks)
             if self._may_fail("unreported"):
-                unseen = speaks._replace(speaking=False, own=mode != "gateway", owed_ms=0, insists=False)
+                judged = mode == "gateway" and truth.queued and not truth.protect_ms
+                unseen = speaks._replace(speaking=False, own=mode != "gateway", judged=judged)
+                if not judged:
+                    unseen = unseen._replace(owed_ms=0, insists=False)
                 self._add(f"caller: spoke ({item_id}), the start was not reported", given.SpeechStopped(item_id), unseen, cost=1)
         item_id = f"c{truth.speech}"
         if truth.session == "ready" and truth.speaking:
@@ -399,7 +403,7 @@ class _Moves:
             is_sent = digit == "#" and truth.pressed
             pressed = truth._replace(prompts=0, keys=truth.keys + 1, pressed=digit != "#")
             if is_sent:
-                pressed = self._owed(pressed._replace(unsent_keys=truth.session != "ready"))
+                pressed = self._owed(pressed._replace(unsent_keys=truth.session != "ready"), keys=True)
             self._add(f"caller: key {digit}", given.Key(digit), pressed)
 
     def phone(self) -> None:

@@ -20,6 +20,15 @@ FAULTS = frozenset(
 )
 
 
+TOOLS = {
+    "lookup": ToolRules(),
+    "slow": ToolRules(filler="say"),
+    "silent": ToolRules(filler="none"),
+    "book": ToolRules(waits=False),
+    "search": ToolRules(cancels=True),
+}
+
+
 def walk(scenario: Scenario, seed: int, steps: int) -> tuple[State, list[str]]:
     """Take random steps. Returns the last state and the transcript."""
     model, chance = ConversationModel(scenario), random.Random(seed)
@@ -38,9 +47,10 @@ def walk(scenario: Scenario, seed: int, steps: int) -> tuple[State, list[str]]:
 @pytest.mark.parametrize("seed", range(40))
 def test_long_conversations_keep_the_rules(seed: int, interruptions: Interruptions, monkeypatch: pytest.MonkeyPatch) -> None:
     shortcut.compare(monkeypatch)
-    rules = Rules(tools={"lookup": ToolRules()}, interruptions=interruptions, max_call_ms=300_000)
+    rules = Rules(tools=TOOLS, interruptions=interruptions, max_call_ms=300_000)
     rules = rules._replace(protect_greeting_ms=seed % 2 * 900)
-    tools = ("lookup", "unknown", "hang_up", "lookup", "hang_up")
+    chance = random.Random(seed)
+    tools = tuple(chance.choice((*TOOLS, "unknown", "hang_up")) for _ in range(7))
     scenario = Scenario("long", rules, turns=8, tools=tools, keys="12#3", faults=FAULTS, budget=6, expires_ms=200_000)
     state, transcript = walk(scenario, seed, 200)
     assert not state.truth.broken, "\n".join([*transcript, *state.truth.broken])

@@ -50,6 +50,7 @@ INTERRUPTED: Final = 2
 class Lane(NamedTuple):
     """One process beside others. `paths` are pytest's; without any the lane runs every test that no other lane has.
 
+    A path inside another lane's path leaves that lane.
     A lane of real-time tests takes a core from the others whenever it needs one.
     """
 
@@ -58,11 +59,13 @@ class Lane(NamedTuple):
     real_time: bool = False
 
 
+#: Calls whose tests judge no time: `calls` is the longest lane.
+_UNTIMED_CALLS: Final = tuple(f"tests/calls/test_{name}.py" for name in ("accounts", "two_gateways"))
 #: In the order they start, the longest first.
 LANES: Final = (
     Lane("calls", ("tests/calls",), real_time=True),
     Lane("machines", ("tests/vms", "tests/faults", "tests/dashboards", "tests/browser", "tests/deploy")),
-    Lane("control", ("tests/gw/control", "tests/gw/supervise", "tests/gw/cli", "tests/gw/demo")),
+    Lane("control", ("tests/gw/control", "tests/gw/supervise", "tests/gw/cli", "tests/gw/demo", *_UNTIMED_CALLS)),
     Lane("others"),
 )
 #: Commands that run beside the lanes, and those that need the machine for themselves.
@@ -191,10 +194,10 @@ class Running:
 
 def _command(lane: Lane) -> list[str]:
     """Return the arguments of Python for a lane."""
-    paths = lane.paths
-    if not paths:
-        paths = ("tests", *(f"--ignore={path}" for other in LANES for path in other.paths))
-    return ["tests/run.py", *paths]
+    paths = lane.paths or ("tests",)
+    others = [path for other in LANES if other is not lane for path in other.paths]
+    inside = [path for path in others if any(Path(path).is_relative_to(own) for own in paths)]
+    return ["tests/run.py", *paths, *(f"--ignore={path}" for path in inside)]
 
 
 def _show_progress(lanes: Sequence[Running], began_s: float) -> None:

@@ -18,7 +18,7 @@ from tests.timing import scaled
 HERE = Path(__file__).resolve().parent
 #: Lanes of the small suite: one has a folder, the other the remaining tests; a command runs beside them, another after them.
 LANES = """
-LANES = (Lane("slow", ("tests/slow",), real_time=True), Lane("others"))
+LANES = (Lane("slow", ("tests/slow",), real_time=True), Lane("inside", ("tests/slow/test_inside.py",)), Lane("others"))
 BESIDE = {"beside": ("-c", "print('I ran beside')")}
 ALONE = {"alone": ("-c", "print('I ran last'); open('ran', 'a').write('x'); raise SystemExit(len(open('ran').read()) <= %d)")}
 
@@ -41,7 +41,8 @@ class Suite:
         (folder / "pyproject.toml").write_text(
             '[tool.pytest.ini_options]\ntestpaths = ["tests"]\naddopts = "-q -p no:cacheprovider"\n'
         )
-        self.write("slow/test_slow.py", "def test_it():\n    pass\n")
+        for name in ("slow", "inside"):
+            self.write(f"slow/test_{name}.py", "def test_it():\n    pass\n")
 
     def write(self, name: str, code: str) -> None:
         (self.tests / name).write_text(code)
@@ -77,8 +78,13 @@ class Suite:
 
 def test_every_test_is_in_one_lane():
     paths = [path for lane in lanes.LANES for path in lane.paths]
-    assert [path for path in paths if not (lanes.ROOT / path).is_dir()] == []
-    assert [(one, other) for one in paths for other in paths if one != other and Path(one).is_relative_to(other)] == []
+    assert [path for path in paths if not (lanes.ROOT / path).exists()] == []
+    assert len(set(paths)) == len(paths)
+    commands = {lane.name: lanes._command(lane) for lane in lanes.LANES}
+    for lane in lanes.LANES:  # a path inside another lane's path is ignored there
+        for path in lane.paths:
+            outer = [other for other in lanes.LANES if any(Path(path).is_relative_to(own) for own in other.paths or ("tests",))]
+            assert [other.name for other in outer if f"--ignore={path}" not in commands[other.name]] == [lane.name]
     assert [lane.name for lane in lanes.LANES if not lane.paths] == ["others"]
 
 
@@ -114,7 +120,7 @@ def test_skipped():
     assert "I ran beside" in printed
     assert printed.index("I ran last") > printed.index("slow 1/1")
     assert "others 5/5" in printed
-    assert printed.splitlines()[-1].startswith("1 failed, 2 passed, 1 skipped, 2 errors in ")
+    assert printed.splitlines()[-1].startswith("1 failed, 3 passed, 1 skipped, 2 errors in ")
     assert "assert len(runs.read_text()) > 1" in printed
     assert "UNSTEADY: tests/test_it.py::test_once failed among the others and passed 3 times alone." in printed
     assert "UNSTEADY: tests/test_shared.py::test_a" in printed

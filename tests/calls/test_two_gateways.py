@@ -128,7 +128,7 @@ def test_a_gateway_leaves_the_calls_and_claims_of_its_twin_alone(site: Site) -> 
     owner = site.owner(claimed)
     site.start(second)
     ready_s = time.monotonic()
-    gevent.sleep(sum(FIRST_PASSES_S[:2]) + 1.0)
+    gevent.sleep(sum(FIRST_PASSES_S[:3]) + 1.0)
     assert site.owner(claimed) == owner, "its process is alive, on the other machine"
     site.twilio.rest.heal()
     until(lambda: site.row(claimed).recording.state == "started", "the second recording")  # type: ignore[union-attr]

@@ -35,12 +35,12 @@ log = logging.getLogger(__name__)
 
 #: Between two passes.
 PASS_S: Final = 10.0
-#: Waits between the first passes. After a crash, calls of the earlier process are still alive, and its rows reach the store late;
-#: meanwhile a worker's event, sent again, may start the recording.
-FIRST_PASSES_S: Final = (0.5, 1.0, 2.0, 4.0)
+#: Waits between the first passes. Calls of the earlier process are still alive, and its rows reach the store a moment after the
+#: start; meanwhile a worker's event, sent again, may start the recording.
+FIRST_PASSES_S: Final = (0.1, 0.4, 1.0, 2.0, 4.0)
 #: Between two looks whether the gateway's id is held.
 AWAIT_ID_S: Final = 0.2
-#: At this age a wish was not taken up by its event.
+#: At this age a wish was not taken up by its event, in whichever gateway that was.
 WANTED_AGE_S: Final = 2.0
 #: Age at which a claim under way is renewed.
 RENEW_S: Final = 30.0
@@ -72,12 +72,20 @@ ReconcileStep = Literal["leave", "want", "take_up", "look", "close"]
 
 
 def reconcile_step(
-    row: RecordingRow, *, claimant: str, owned: bool, now: float, asked: bool = False, adopted: bool = False
+    row: RecordingRow,
+    *,
+    claimant: str,
+    owned: bool,
+    now: float,
+    since: float = 0.0,
+    asked: bool = False,
+    adopted: bool = False,
 ) -> ReconcileStep:
     """Decide what a row needs that this process is not working on.
 
-    `claimant`: this gateway; `owned`: the call is alive at a worker of this gateway; `asked`: an operator waits for the answer;
-    `adopted`: the row's gateway is gone, and this one looks after its recordings.
+    `claimant`: this gateway; `owned`: the call is alive at a worker of this gateway; `since`: the start of this process, before
+    which an earlier one got the events; `asked`: an operator waits for the answer; `adopted`: the row's gateway is gone, and this
+    one looks after its recordings.
 
     want: claim the row and create. take_up: continue a claim of this gateway whose process is gone or gave up for a while. close:
     settle the row of a lost host; create only for a call that is alive here. look: ask Twilio for the recording's status.
@@ -85,7 +93,8 @@ def reconcile_step(
     ours = claimant_of(row.owner) == claimant
     match row.state:
         case "wanted":
-            return "want" if now - (row.first_audio_at or 0.0) > WANTED_AGE_S else "leave"
+            at = row.first_audio_at or 0.0
+            return "want" if now - at > WANTED_AGE_S or (owned and at < since) else "leave"
         case "claimed" if ours:
             age_s = now - (row.first_audio_at or row.claimed_at or 0.0)
             return "take_up" if owned or age_s < OVERDUE_S else "close"
@@ -150,11 +159,13 @@ class Reconciler:
         self._looks: dict[str, tuple[float, float]] = {}  # call SID: when to look next, the wait after that
         self._after: dict[str, int] = {}  # by claimant, empty for others: id of the started row where the last pass stopped
         self._missing: set[str] = set()  # accounts that are not configured, each logged once
+        self._since = 0.0
         self._passing = BoundedSemaphore(1)
         self._greenlet: gevent.Greenlet[[], None] | None = None
 
     def start(self) -> None:
         """Start the greenlet: the first pass runs immediately."""
+        self._since = time.time()
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
@@ -242,7 +253,9 @@ class Reconciler:
             return
         owned = self._is_owned(row.call_sid)
         adopted = claimant_of(row.owner) in one.adopted
-        step = reconcile_step(row, claimant=self._claimant, owned=owned, now=one.now, asked=one.asked, adopted=adopted)
+        step = reconcile_step(
+            row, claimant=self._claimant, owned=owned, now=one.now, since=self._since, asked=one.asked, adopted=adopted
+        )
         if step in ("close", "take_up") and not owned and account is not None and account.breaker.is_open:
             # One row of a call that ended tries whether Twilio is back, in turn; a live call waits in the recorder.
             if account.sid in one.tried or not self._is_due(row.call_sid, one):

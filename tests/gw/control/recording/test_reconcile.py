@@ -176,6 +176,28 @@ def test_an_abandoned_wish_is_recorded(rig: Rig) -> None:
     assert [request.method for request in rig.twilio.seen] == ["GET", "POST"], "Twilio may have been asked before"
 
 
+@pytest.mark.parametrize(("owned", "after_s", "step"), [(True, 0.1, "want"), (True, -0.1, "leave"), (False, 0.1, "leave")])
+def test_a_wish_of_an_earlier_process_is_taken_up_while_its_call_lives(owned: bool, after_s: float, step: str) -> None:
+    found = row("wanted", owner=None)
+    assert found.first_audio_at is not None
+    since = found.first_audio_at + after_s
+    assert reconcile_step(found, claimant="claimant", owned=owned, now=NOW, since=since) == step
+
+
+def test_a_wish_that_a_replaced_process_left_is_recorded_at_the_start(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call of a second was over before its wish had the age of an abandoned one."""
+    monkeypatch.setattr(reconcile, "WANTED_AGE_S", 1e9)
+    rig.store.apply([Stamped(bus.StartRecording(CALL, ACCOUNT, time.time() - 0.1), "host", 0, "w0", 1)])
+    rig.owned.add(CALL)
+    rig.twilio.gets.append(listing())
+    rig.twilio.posts.append(created())
+    rig.reconciler.start()
+    with gevent.Timeout(scaled(20)):
+        while len(rig.twilio.seen) < 2:
+            gevent.sleep(0.01)
+    assert [request.method for request in rig.twilio.seen] == ["GET", "POST"], "Twilio may have been asked before"
+
+
 def test_a_claim_under_way_is_renewed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rig.store.claim_recording(CALL, ACCOUNT, "claimant/2-b", time.time() - 2 * RENEW_S)
     monkeypatch.setattr(rig.recorder, "is_working_on", lambda call_sid: True)

@@ -82,5 +82,8 @@ def _flat(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(value, f"{path}{name}.")
         elif isinstance(value, bool):
             yield f"{path}{name}", "true" if value else "false"
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+            for n, table in enumerate(value, 1):
+                yield from _flat(table, f"{path}{name}[{n}].")
         else:
             yield f"{path}{name}", ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -1,19 +1,69 @@
-"""`hooks`: the endpoints that receive events."""
+"""`hooks`: the endpoints that receive events, and events that were not delivered."""
 
 from __future__ import annotations
 
 import click
 
-from gw.cli.context import EXIT_CODES_HERE, Failure, Settings, common_options
+from gw.cli.context import EXIT_CODES, EXIT_CODES_HERE, Failure, Settings, common_options, print_answer
 
 
 @click.group(epilog=EXIT_CODES_HERE)
 def hooks() -> None:
-    """Try the endpoints that receive signed requests.
+    """Try the endpoints that receive signed requests, and manage events that were not delivered.
 
     \b
     Send a signed sample, and show how it is checked:   gateway.py hooks try https://api.example.com/voice/events
+    List events that were not delivered:                gateway.py hooks list
+    Send them once more:                                gateway.py hooks retry
     """
+
+
+@hooks.command("list", epilog=f"\b\nExample:  gateway.py hooks list --waiting --json | jq '.[].call_sid'\n\n{EXIT_CODES}")
+@click.option("--waiting", is_flag=True, help="Events that wait for their next attempt, oldest first.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of events.")
+@common_options
+def list_hooks(settings: Settings, waiting: bool, limit: int, as_json: bool) -> None:
+    """List events that were not delivered, newest first. They are kept for a week. Needs the running gateway."""
+    from gw.terminal import Column, local_time, print_listing
+
+    rows = settings.ask("hooks_list", state="waiting" if waiting else "dead", limit=limit)
+    columns = (
+        Column("id", lambda row: row["id"]),
+        Column("since", lambda row: local_time(row["at"])),
+        Column("call", lambda row: row["call_sid"], needs=140),
+        Column(">attempts", lambda row: str(row["attempts"])),
+        Column("next", lambda row: "-" if row["next_at"] is None else local_time(row["next_at"])),
+        Column("why", lambda row: row["why"]),
+        Column("endpoint", lambda row: row["url"], needs=120),
+    )
+    empty = "No event waits." if waiting else "All events were delivered."
+    print_listing(columns, rows, empty=empty, as_json=as_json)
+
+
+@hooks.command("retry", epilog=f"\b\nExamples:\n  gateway.py hooks retry\n  gateway.py hooks retry evt_0b1c\n\n{EXIT_CODES}")
+@click.argument("ids", nargs=-1)
+@common_options
+def retry_hooks(settings: Settings, ids: tuple[str, ...], as_json: bool) -> None:
+    """Send events that were not delivered once more: the given IDS, or all."""
+    done = settings.ask("hooks_retry", ids=list(ids))
+    print_answer(done, f"{done['queued']} events are sent once more.", as_json=as_json)
+
+
+@hooks.command(
+    "drop", epilog=f"\b\nExamples:\n  gateway.py hooks drop evt_0b1c\n  gateway.py hooks drop --all --yes\n\n{EXIT_CODES}"
+)
+@click.argument("ids", nargs=-1)
+@click.option("--all", "whole", is_flag=True, help="Every event that was not delivered.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common_options
+def drop_hooks(settings: Settings, ids: tuple[str, ...], whole: bool, yes: bool, as_json: bool) -> None:
+    """Delete events that were not delivered: the given IDS, or --all."""
+    if bool(ids) == whole:
+        raise click.UsageError("name events by their ids, or use --all")
+    if not yes:
+        click.confirm(f"Delete {'all' if whole else len(ids)} events that were not delivered?", abort=True, err=True)
+    done = settings.ask("hooks_drop", ids=list(ids))
+    print_answer(done, f"{done['dropped']} events were deleted.", as_json=as_json)
 
 
 @hooks.command(

@@ -250,6 +250,23 @@ class Tool(_Section, frozen=True):
     max_result_bytes: Annotated[int, _doc("The longest result.", ge=1, le=262_144)] = 16_384
 
 
+class EventHook(_Section, frozen=True):
+    """An endpoint of yours that receives events of calls, signed, in sequence, at least once."""
+
+    url: Annotated[str, _doc("The https:// URL that receives the events.", max_length=2000)] = ""
+    types: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=50)], ...],
+        _doc("Types of events: call.started, call.ended, tool.called, recording.completed.", max_length=20),
+    ] = ("call.started", "call.ended")
+    transcript: Annotated[
+        Literal["none", "at_end", "live"],
+        _doc("at_end: call.ended has the turns. live: each turn is also an event, transcript.turn."),
+    ] = "at_end"
+    give_up_h: Annotated[
+        int, _doc("An event not delivered for this long is kept for a week and not tried again.", ge=1, le=168)
+    ] = 24
+
+
 class Turns(_Section, frozen=True):
     """Turn-taking: detection of the caller's speech, interruptions, silence."""
 
@@ -488,6 +505,10 @@ class Account(NamedTuple):
     secrets: AccountSecrets
 
 
+#: Types of events that an endpoint may receive; `transcript.turn` by its own key. Source: the interface to the user's systems.
+EVENT_TYPES: Final = ("call.started", "call.ended", "tool.called", "recording.completed")
+
+
 class Config(_Section, frozen=True):
     """The whole configuration, built once at start by `gw.config.load.load`."""
 
@@ -500,6 +521,7 @@ class Config(_Section, frozen=True):
     store: Store = Store()
     hooks: Hooks = Hooks()
     tools: dict[str, Tool] = {}
+    events: tuple[EventHook, ...] = ()
     budget: Budget = Budget()
     agents: dict[str, Agent] = msgspec.field(default_factory=lambda: {"default": Agent()})
     prices: dict[str, Price] = {}

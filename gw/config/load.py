@@ -24,6 +24,7 @@ from gw.config import (
     AccountSecrets,
     Agent,
     Config,
+    EventHook,
     Greeting,
     Hooks,
     Price,
@@ -81,10 +82,8 @@ _NAMED: Final[dict[str, tuple[type[msgspec.Struct], dict[str, Any]]]] = {
     "agents": (Agent, {"default": Agent()}),
     "prices": (Price, {}),
 }
-
-
 #: Lists of tables.
-_LISTS: Final[dict[str, type[msgspec.Struct]]] = {"routes": Route}
+_LISTS: Final[dict[str, type[msgspec.Struct]]] = {"events": EventHook, "routes": Route}
 
 
 def _agent_tables(agent: str) -> dict[str, type[msgspec.Struct]]:
@@ -346,6 +345,7 @@ def example() -> str:
                 lines += _example_of_one(f"{name}.{field.name}.NAME", of_one)
         if kind is Hooks:
             lines += _example_of_one("tools.NAME", Tool)
+            lines += _example_of_one("[events]", EventHook)
     lines += _example_of_one('prices."MODEL"', Price)
     lines += [line.replace("[routes]", "[[routes]]") for line in _example_of_one("routes", Route)]
     return "\n".join(lines) + "\n"

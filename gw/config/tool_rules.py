@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from gw.config import BUILT_IN_TOOLS, FUTURE_TOOLS, Config, Tool
+from gw.config import BUILT_IN_TOOLS, EVENT_TYPES, FUTURE_TOOLS, Config, EventHook, Tool
 from gw.config.hook_url import HookUrl, Network, is_within, parse_hook_url, parse_networks, shown
 from gw.config.json_schema import Schema, SchemaError
 
 #: Source: OpenAI API, names of functions; the letters of capitals are left out, so that two names differ in more than case.
 _TOOL_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,63}")
+
+#: Endpoints of events: each has connections, and a job for each event.
+MAX_EVENT_HOOKS: Final = 20
 
 
 def broken_tool_rules(config: Config, *, needed: frozenset[str], schemas: bool) -> Iterator[tuple[set[str], str]]:
@@ -25,10 +28,16 @@ def broken_tool_rules(config: Config, *, needed: frozenset[str], schemas: bool) 
         yield {key}, f"{key}: {error}; expected networks such as 10.0.3.0/24 or fd00:3::/64, with all host bits zero"
     for name, tool in config.tools.items():
         yield from _tool(f"tools.{name}", name, tool, networks, schemas=schemas)
-    if config.tools and "hook_secret" in needed and not config.secrets.hook_secret:
-        table = f"tools.{next(iter(config.tools))}"
+    if len(config.events) > MAX_EVENT_HOOKS:
+        yield {"events"}, f"events has {len(config.events)} tables; expected up to {MAX_EVENT_HOOKS}"
+    for n, hook in enumerate(config.events, 1):
+        yield from _event_hook(f"events[{n}]", hook, networks)
+        if hook.url in [other.url for other in config.events[: n - 1]]:
+            yield {f"events[{n}].url"}, f"events[{n}].url is the URL of another table; join the two"
+    if (config.tools or config.events) and "hook_secret" in needed and not config.secrets.hook_secret:
+        table = f"tools.{next(iter(config.tools))}" if config.tools else "events[1]"
         yield (
-            {"tools", table, f"{table}.url"},
+            {"tools", "events", table, f"{table}.url"},
             f"{table}.url needs a secret that signs its requests; set SUBMILLI_HOOK_SECRET in the environment",
         )
     yield from _tools_of_agents(config)
@@ -53,6 +62,14 @@ def _tool(
             Schema(tool.parameters)
         except SchemaError as error:
             yield {path, f"{path}.parameters"}, f"{path}.parameters: {error}"
+
+
+def _event_hook(path: str, hook: EventHook, networks: tuple[Network, ...] | None) -> Iterator[tuple[set[str], str]]:
+    if (problem := url_problem(hook.url, networks)) is not None:
+        yield {path, f"{path}.url", "hooks.allow_networks"}, f"{path}.url{problem}"
+    for name in hook.types:
+        if name not in EVENT_TYPES:
+            yield {f"{path}.types"}, f'{path}.types: "{name[:50]}" is unknown; the types are {", ".join(EVENT_TYPES)}'
 
 
 def url_problem(text: str, networks: tuple[Network, ...] | None) -> str | None:

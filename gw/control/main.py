@@ -28,6 +28,7 @@ from gw.config import VERSION, Config
 from gw.control.admin.audit import Audit
 from gw.control.admin.client import read_only
 from gw.control.admin.commands import AdminCommands
+from gw.control.admin.hooks import HookCommands
 from gw.control.admin.log_levels import LogLevels
 from gw.control.admin.machine import NOTICE_S, MachineState
 from gw.control.admin.server import AdminServer
@@ -39,7 +40,8 @@ from gw.control.calls.status_callbacks import StatusCallbacks
 from gw.control.fleet import Fleet, Lease
 from gw.control.health import Health
 from gw.control.identity import identity_in
-from gw.control.jobs.service import Jobs
+from gw.control.jobs.event import event_hooks
+from gw.control.jobs.service import Handler, Jobs
 from gw.control.jobs.tool import tool_handlers
 from gw.control.ops_http import OpsHttp
 from gw.control.recording.claims import Claims
@@ -142,7 +144,10 @@ class Control:
         server = self._bus = BusServer(var_dir / "bus.sock", spool, calls, on_lost=self._lost.add)
         opened.callback(server.stop)
 
-        jobs = self._jobs = Jobs(spool, page, tool_handlers(config, page), settle=server.settle)
+        hooks = event_hooks(config, page, store.call, calls.is_owned)
+        handlers: list[Handler] = [*tool_handlers(config, page), *hooks.handlers]
+        jobs = self._jobs = Jobs(spool, page, handlers, settle=server.settle, events=hooks.of_event)
+        self._lost.jobs_of = jobs.of_event
 
         # Acts on events.
         spending = self._spending = Spending(config, store, server, page)
@@ -266,6 +271,7 @@ class Control:
         levels = LogLevels(self._scoreboard, config.ops.log_level)
         commands = {
             **self._commands.table(),
+            **HookCommands(spool, jobs, hooks.handlers).table(),
             **self._retention.commands(),
             **self._machine.commands(),
             **self._fleet.commands(),

@@ -3,6 +3,7 @@
 ai               the events of an AI leg, whatever API is behind it
 audio            constants of telephone audio, mu-law, base64
 frames           websocket messages of RFC 6455
+hook_event       events of calls for a user's endpoint
 hook_signature   Submilli-Signature, of requests to a user's endpoints
 openai_realtime  OpenAI Realtime, GA shape
 parrot           the embedded agent that repeats the caller's words

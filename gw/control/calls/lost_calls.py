@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import gevent
@@ -20,6 +20,7 @@ from gw import bus
 from gw.call.quality import Quality
 from gw.call.state import Reason, result_of
 from gw.control.calls.registry import KEEP_S
+from gw.control.jobs.table import Wanted
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import Store, StoreError
 from metrics import declare
@@ -41,6 +42,7 @@ class LostCalls:
     def __init__(self, spool: Spool, page: Page, *, notify: Callable[[], None]) -> None:
         self._spool = spool
         self._notify = notify
+        self.jobs_of: Callable[[bus.Event], Sequence[Wanted]] = lambda event: ()
         self._ended = page.counter(declare.CALLS_ENDED, reason=str(Reason.WORKER_LOST))
         self._instance = f"control-{os.getpid()}-{time.time_ns():x}"
         self._n = 0
@@ -92,7 +94,8 @@ class LostCalls:
         ]
         first = self._n + 1
         self._n += len(ends)  # a number is never used twice, even if the commit may have failed
-        self._spool.append(self._instance, [(first + k, bus.encode_event(end)) for k, end in enumerate(ends)])
+        jobs = {first + k: self.jobs_of(end) for k, end in enumerate(ends)}
+        self._spool.append(self._instance, [(first + k, bus.encode_event(end)) for k, end in enumerate(ends)], jobs=jobs)
         for call_sid in batch:
             del self._pending[call_sid]
         self._ended.add(len(ends))

@@ -1,9 +1,10 @@
-"""Side effects outside the gateway, each at most once, whatever dies: tools that the AI calls.
+"""Side effects outside the gateway, whatever dies: tools that the AI calls, and events for the user's endpoints.
 
 A job is a row of the spool's file before its worker is answered, and claimed there before its request is sent.
 
 lifecycle   the states of a job, and what leads from one to the next
 table       the table of jobs: its statements, within the spool's transactions
 service     runs jobs in bounded pools, and sends their results
-tool        jobs of kind `tool`
+tool        jobs of kind `tool`: at most once
+event       jobs of the kind `event` and an endpoint: at least once, in sequence
 """

@@ -7,6 +7,9 @@
 
 `claimed` is on disk before the request is sent. A job found claimed at the start may have been sent: it is repeated under the
 same id if its handler declares it idempotent, so that the endpoint can recognise it, and is `unknown` otherwise.
+
+The open events of one call for one endpoint are in sequence: only the first is due. An event that was not delivered keeps its
+body, so that it can be sent again.
 """
 
 from __future__ import annotations
@@ -28,9 +31,10 @@ Cause = Literal[
     "failed",
     "unclear",  # its request may have taken effect
     "again",  # its handler asks for another attempt
-    "unsent",  # claimed by this process, which did not learn that, and sent nothing
+    "unsent",  # claimed by this process, which did not learn that, and sent nothing; or its body is not complete yet
     "found",  # claimed by an earlier process, and not idempotent
     "found_idempotent",
+    "retry",  # an operator asks for another attempt
 ]
 
 TRANSITIONS: Final[dict[State, dict[Cause, State]]] = {
@@ -45,12 +49,16 @@ TRANSITIONS: Final[dict[State, dict[Cause, State]]] = {
         "found_idempotent": "wanted",
     },
     "done": {},
-    "failed": {},
-    "expired": {},
+    "failed": {"retry": "wanted"},
+    "expired": {"retry": "wanted"},
     "unknown": {},
 }
 #: States of a job without a result.
 OPEN: Final[tuple[State, ...]] = ("wanted", "claimed")
+#: Kinds of jobs that begin so are events for one endpoint.
+EVENT: Final = "event"
+#: `next_at` of an event behind another one.
+BEHIND: Final = 1e12
 #: Longest body: several times the arguments of a tool call with the facts of its call.
 MAX_BODY_CHARS: Final = 64 << 10
 
@@ -75,6 +83,21 @@ class Job(msgspec.Struct, frozen=True):
         """True without a result."""
         return self.state in OPEN
 
+    @property
+    def is_event(self) -> bool:
+        """True for an event for one of the user's endpoints."""
+        return self.kind.startswith(EVENT)
+
+    @property
+    def is_due(self) -> bool:
+        """True for an open job with a time of its next attempt."""
+        return self.is_open and self.next_at < BEHIND
+
+    @property
+    def is_dead(self) -> bool:
+        """True for an event that was not delivered."""
+        return self.is_event and self.state in ("failed", "expired")
+
 
 class Ended(msgspec.Struct, frozen=True):
     """An attempt that settles its job. `unclear`: the request may have taken effect."""
@@ -90,7 +113,14 @@ class Again(msgspec.Struct, frozen=True):
     after_s: float
 
 
-Outcome = Ended | Again
+class Rewritten(msgspec.Struct, frozen=True):
+    """No request was sent: the job has another body now, or the same, and is due after a time."""
+
+    body: str
+    after_s: float = 0.0
+
+
+Outcome = Ended | Again | Rewritten
 
 
 def want(job_id: str, kind: str, call_sid: str, body: str, *, deadline_at: float, now: float) -> Job:
@@ -120,6 +150,8 @@ def on_due(job: Job, now: float) -> Job:
 
 def on_outcome(job: Job, outcome: Outcome, now: float) -> Job:
     """End an attempt of a claimed job. Raises KeyError in another state."""
+    if isinstance(outcome, Rewritten):
+        return msgspec.structs.replace(on_unsent(job), body=outcome.body, next_at=now + outcome.after_s)
     if isinstance(outcome, Again):
         return msgspec.structs.replace(job, state=TRANSITIONS[job.state]["again"], next_at=now + outcome.after_s)
     return _settled(job, outcome.cause, outcome.outcome, outcome.result, now)
@@ -142,6 +174,19 @@ def on_found(job: Job, now: float, *, idempotent: bool, renewed_s: float) -> Job
     return msgspec.structs.replace(job, state=state, next_at=now, deadline_at=max(job.deadline_at, now + renewed_s))
 
 
+def on_behind(job: Job) -> Job:
+    """Let a new event wait for the one before it."""
+    return msgspec.structs.replace(job, next_at=BEHIND)
+
+
+def on_retry(job: Job, now: float, *, deadline_at: float) -> Job:
+    """Want an event that was not delivered once more. Raises KeyError in another state."""
+    state = TRANSITIONS[job.state]["retry"]
+    return msgspec.structs.replace(
+        job, state=state, attempts=0, next_at=now, deadline_at=deadline_at, outcome="", result="", at=now
+    )
+
+
 def _failed(job: Job, cause: Cause, word: ErrorWord, detail: str, now: float) -> Job:
     return _settled(job, cause, word, failed(word, detail).output, now)
 
@@ -149,4 +194,5 @@ def _failed(job: Job, cause: Cause, word: ErrorWord, detail: str, now: float) ->
 def _settled(job: Job, cause: Cause, outcome: str, result: str, now: float) -> Job:
     whole = result.encode("utf-8", "replace").decode()  # half a surrogate has no place on disk
     state = TRANSITIONS[job.state][cause]
-    return msgspec.structs.replace(job, state=state, next_at=now, body="", outcome=outcome, result=whole)
+    after = msgspec.structs.replace(job, state=state, next_at=now, outcome=outcome, result=whole)
+    return after if after.is_dead else msgspec.structs.replace(after, body="")

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 #: that is wanted again expires, because its deadline has passed by then.
 KEEP_S: Final = 300.0
 MAX_KEPT: Final = 10_000
+#: Events that were not delivered are kept for a week.
+KEEP_DEAD_S: Final = 7 * 86_400.0
 #: Period of their removal.
 PRUNE_S: Final = 10.0
 #: Longest wait between two turns: the clock may have been set.
@@ -105,12 +107,19 @@ class Jobs:
     """All jobs of one control process. A method that waits for the disk states that."""
 
     def __init__(
-        self, disk: Disk, page: Page, handlers: Sequence[Handler], *, settle: Callable[[bus.JobSettled], object]
+        self,
+        disk: Disk,
+        page: Page,
+        handlers: Sequence[Handler],
+        *,
+        settle: Callable[[bus.JobSettled], object],
+        events: Callable[[bus.Event], Sequence[table.Wanted]] = lambda event: (),
     ) -> None:
-        """`settle` sends a result to the worker of its call, if there is one."""
+        """`settle` sends a result to the worker of its call, if there is one. `events` returns the jobs of other bus events."""
         self._disk = disk
         self._handlers = {handler.kind: handler for handler in handlers}
         self._settle = settle
+        self._events = events
         self._pool = gevent.pool.Pool(sum(handler.runners for handler in handlers))
         self._running: dict[str, Job] = {}  # until the end of the attempt is on disk
         self._requests: dict[str, gevent.Greenlet[..., None]] = {}  # in `Handler.run`
@@ -134,7 +143,7 @@ class Jobs:
     def of_event(self, event: bus.Event) -> Sequence[table.Wanted]:
         """Return the jobs of an event."""
         if not isinstance(event, bus.JobWanted):
-            return ()
+            return self._events(event)
         now = time.time()
         job = lifecycle.want(event.id, event.kind, event.call_sid, event.body, deadline_at=event.deadline_ms / 1000, now=now)
         handler = self._handlers.get(event.kind)
@@ -273,7 +282,9 @@ class Jobs:
         now_s = time.monotonic()
         if now_s >= self._next_prune_s:
             self._next_prune_s = now_s + PRUNE_S
-            self._disk.transact(partial(table.prune, before=time.time() - KEEP_S, most=MAX_KEPT))
+            self._disk.transact(
+                partial(table.prune, before=time.time() - KEEP_S, most=MAX_KEPT, dead_before=time.time() - KEEP_DEAD_S)
+            )
 
     def _attempt(self, handler: Handler, job: Job) -> None:
         """Run a claimed job once. The body of a greenlet of the pool."""
@@ -303,6 +314,8 @@ class Jobs:
         self._wake.set()
 
     def _send(self, job: Job) -> None:
+        if job.is_event:
+            return  # no worker waits
         cell = self._tool_seconds.get(job.outcome) if job.kind == "tool" else None
         if cell is not None:
             cell.observe(max(0.0, job.next_at - job.at))

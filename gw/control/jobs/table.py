@@ -25,12 +25,15 @@ CREATE INDEX IF NOT EXISTS jobs_late ON jobs (deadline_at) WHERE state = 'wanted
 CREATE INDEX IF NOT EXISTS jobs_claimed ON jobs (id) WHERE state = 'claimed';
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (at) WHERE state IN ('wanted', 'claimed');
 CREATE INDEX IF NOT EXISTS jobs_settled ON jobs (next_at) WHERE state NOT IN ('wanted', 'claimed');
-CREATE INDEX IF NOT EXISTS jobs_call ON jobs (call_sid);
+CREATE INDEX IF NOT EXISTS jobs_call ON jobs (call_sid, kind);
+CREATE INDEX IF NOT EXISTS jobs_dead ON jobs (next_at)
+    WHERE state IN ('failed', 'expired') AND kind >= 'event' AND kind < 'evenu';
 """
 _COLUMNS: Final = ", ".join(Job.__struct_fields__)
 _PLACES: Final = ", ".join("?" for _ in Job.__struct_fields__)
 _OPEN: Final = "state IN ('wanted', 'claimed')"
 _SETTLED: Final = "state NOT IN ('wanted', 'claimed')"
+_DEAD: Final = "state IN ('failed', 'expired') AND kind >= 'event' AND kind < 'evenu'"
 #: Jobs that expire in one transaction: some milliseconds.
 _LATE: Final = 500
 #: Settled jobs removed in one transaction.
@@ -74,6 +77,8 @@ def insert(db: sqlite3.Connection, wanted: Sequence[Wanted], now: float) -> list
             continue
         if job.is_open and _waiting(db, job.kind, capacity) >= capacity:
             job = lifecycle.on_full(job, now)
+        if job.is_event and job.is_open and _is_behind(db, job):
+            job = lifecycle.on_behind(job)
         db.execute(f"INSERT INTO jobs ({_COLUMNS}) VALUES ({_PLACES})", _row(job))
         accepted.append(job)
     return accepted
@@ -133,7 +138,12 @@ def change(db: sqlite3.Connection, one: Change) -> bool:
     fields = ", ".join(f"{name} = ?" for name in Job.__struct_fields__)
     where = "WHERE id = ? AND state = ? AND attempts = ?"
     values = (*_row(one.after), one.before.id, one.before.state, one.before.attempts)
-    return db.execute(f"UPDATE jobs SET {fields} {where}", values).rowcount == 1
+    changed = db.execute(f"UPDATE jobs SET {fields} {where}", values).rowcount == 1
+    if changed and one.after.is_event and not one.after.is_open:
+        following = "SELECT min(rowid) FROM jobs WHERE call_sid = ? AND kind = ? AND state = 'wanted'"
+        due = f"UPDATE jobs SET next_at = ? WHERE rowid = ({following}) AND next_at = ?"
+        db.execute(due, (one.after.next_at, one.after.call_sid, one.after.kind, lifecycle.BEHIND))
+    return changed
 
 
 def find(db: sqlite3.Connection, ids: Sequence[str]) -> list[Job]:
@@ -141,12 +151,40 @@ def find(db: sqlite3.Connection, ids: Sequence[str]) -> list[Job]:
     return [job for job_id in ids for job in _select(db, "WHERE id = ?", job_id)]
 
 
-def prune(db: sqlite3.Connection, before: float, most: int) -> int:
-    """Remove some of the jobs settled before an epoch time, or beyond `most`. Returns their number."""
-    settled = f"SELECT rowid FROM jobs WHERE {_SETTLED}"
-    gone = db.execute(f"DELETE FROM jobs WHERE rowid IN ({settled} AND next_at < ? LIMIT ?)", (before, _REMOVED)).rowcount
-    surplus = f"{settled} ORDER BY next_at DESC LIMIT ? OFFSET ?"
-    return gone + db.execute(f"DELETE FROM jobs WHERE rowid IN ({surplus})", (_REMOVED, most)).rowcount
+def prune(db: sqlite3.Connection, before: float, most: int, *, dead_before: float) -> int:
+    """Remove some of the jobs settled before an epoch time, or beyond `most`. Returns their number.
+
+    `dead_before`: the same for events that were not delivered.
+    """
+    gone = 0
+    for which, until in ((f"{_SETTLED} AND NOT ({_DEAD})", before), (_DEAD, dead_before)):
+        settled = f"SELECT rowid FROM jobs WHERE {which}"
+        gone += db.execute(f"DELETE FROM jobs WHERE rowid IN ({settled} AND next_at < ? LIMIT ?)", (until, _REMOVED)).rowcount
+        surplus = f"{settled} ORDER BY next_at DESC LIMIT ? OFFSET ?"
+        gone += db.execute(f"DELETE FROM jobs WHERE rowid IN ({surplus})", (_REMOVED, most)).rowcount
+    return gone
+
+
+def list_events(db: sqlite3.Connection, limit: int, *, dead: bool) -> list[Job]:
+    """Return the events that wait, oldest first, or those that were not delivered, newest first."""
+    if dead:
+        return _select(db, f"WHERE {_DEAD} ORDER BY next_at DESC LIMIT ?", limit)
+    return _select(db, f"WHERE {_OPEN} AND kind >= 'event' AND kind < 'evenu' ORDER BY at LIMIT ?", limit)
+
+
+def retry(db: sqlite3.Connection, ids: Sequence[str], now: float, deadline_of: Callable[[Job], float]) -> int:
+    """Want events that were not delivered once more, all of them without ids. Returns their number."""
+    chosen = [job for job in find(db, ids) if job.is_dead] if ids else _select(db, f"WHERE {_DEAD} ORDER BY rowid")
+    for job in chosen:
+        change(db, Change(job, lifecycle.on_retry(job, now, deadline_at=deadline_of(job))))
+    return len(chosen)
+
+
+def drop(db: sqlite3.Connection, ids: Sequence[str]) -> int:
+    """Remove events that were not delivered, all of them without ids. Returns their number."""
+    if not ids:
+        return db.execute(f"DELETE FROM jobs WHERE {_DEAD}").rowcount
+    return sum(db.execute(f"DELETE FROM jobs WHERE id = ? AND {_DEAD}", (one,)).rowcount for one in ids)
 
 
 def purge(db: sqlite3.Connection, before: float) -> int:
@@ -161,6 +199,12 @@ def erase(db: sqlite3.Connection, call_sid: str) -> int:
 
 def _claimed(db: sqlite3.Connection) -> list[Job]:
     return _select(db, "WHERE state = 'claimed'")
+
+
+def _is_behind(db: sqlite3.Connection, event: Job) -> bool:
+    """Return whether an earlier event of the call for the same endpoint is open."""
+    before = f"SELECT 1 FROM jobs WHERE call_sid = ? AND kind = ? AND {_OPEN} LIMIT 1"
+    return db.execute(before, (event.call_sid, event.kind)).fetchone() is not None
 
 
 def _waiting(db: sqlite3.Connection, kind: str, most: int) -> int:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
 
+import gevent
+
 from gw import bus
 from gw.config import Tool
 from gw.control.bus import server
@@ -108,6 +110,7 @@ class JobParts:
         self._tools = {"tool": Tool(url="https://tool.example/", timeout_s=8.0, idempotent=idempotent)}
         self._answer = ToolAnswer("", "ok")
         self._disk = _Disk()
+        self._greenlet = gevent.Greenlet(lambda: None)  # of an attempt
         self.asked = 0
         self.pass_on = functools.cache(self._pass_on)
         self.fresh = functools.cache(self._fresh)
@@ -198,7 +201,7 @@ class JobParts:
         production: Any = service
         clock, hub = production.time, production.gevent
         production.time = StandIn(time=lambda: now, monotonic=lambda: 0.0)
-        production.gevent = StandIn(sleep=wait)
+        production.gevent = StandIn(sleep=wait, getcurrent=lambda: self._greenlet, Greenlet=gevent.Greenlet)
         try:
             yield _Asked(jobs, disk, sent, begun)
         finally:

@@ -28,7 +28,9 @@ ENDED = "CA" + "a" * 32
 LIVE = "CA" + "b" * 32
 
 #: Commands that change nothing.
-READS = frozenset(("status", "fleet", "holds", "calls", "call", "audit", "recordings", "poison_list", "poison_export"))
+READS = frozenset(
+    ("status", "fleet", "holds", "calls", "call", "audit", "recordings", "poison_list", "poison_export", "hooks_list")
+)
 
 #: A hold with a deep stack, and one that was not sampled.
 HOLDS = [
@@ -190,6 +192,8 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         {"id": n, "instance": "w0", "n": n, "worker": 0, "bytes": 3, "why": "no", "at": BEGAN, "body": "YmFk"} for n in (7, 8)
     ]
 
+    event = {"id": "evt_1", "url": "https://a.example/x", "call_sid": ENDED, "state": "failed"}
+    event |= {"attempts": 3, "at": BEGAN, "next_at": None, "why": "gone"}
     answers: dict[str, Callable[[Any], Any]] = {
         "status": lambda _: {**STATUS, "readiness": {"ready": not received, "reasons": received}},
         "drain": lambda fields: {"draining": fields["on"], "workers": 1},
@@ -211,6 +215,9 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         "poison_export": lambda fields: [row for row in refused if row["id"] > fields["after"]],
         "poison_drop": lambda fields: {"dropped": len(fields["ids"]) or 2, "set_aside": 0},
         "forget": forget,
+        "hooks_list": lambda fields: [event] if fields["state"] == "dead" else [],
+        "hooks_retry": lambda fields: {"queued": len(fields["ids"]) or 2},
+        "hooks_drop": lambda fields: {"dropped": len(fields["ids"]) or 2},
         "poison_retry": lambda fields: {"queued": len(fields["ids"]) or 2, "set_aside": 0},
     }
     commands = {name: Command(answer, lambda _, reads=name in READS: not reads) for name, answer in answers.items()}

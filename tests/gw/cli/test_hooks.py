@@ -1,4 +1,4 @@
-"""gw.cli.hooks: a signed sample to a real endpoint."""
+"""gw.cli.hooks: a signed sample to a real endpoint, and events that were not delivered."""
 
 from __future__ import annotations
 
@@ -41,3 +41,18 @@ def test_a_url_that_may_not_be_called(cli: CommandLine, url: str) -> None:
     assert result.exit_code == 1
     assert "Error: URL" in result.output
     assert "pass" not in result.output.replace("password", "")
+
+
+def test_events_that_were_not_delivered_are_listed(cli: CommandLine, gateway: list[str]) -> None:
+    [event] = cli.document("hooks", "list")
+    assert (event["id"], event["why"]) == ("evt_1", "gone")
+    assert "evt_1" in cli.run("hooks", "list").stdout
+    assert "No event waits." in cli.run("hooks", "list", "--waiting").stderr + cli.run("hooks", "list", "--waiting").stdout
+
+
+def test_they_are_sent_once_more_or_deleted(cli: CommandLine, gateway: list[str]) -> None:
+    assert "2 events are sent once more." in cli.run("hooks", "retry").stdout
+    assert cli.document("hooks", "retry", "evt_1") == {"queued": 1}
+    assert cli.document("hooks", "drop", "--all", "--yes") == {"dropped": 2}
+    assert cli.run("hooks", "drop").exit_code == 2
+    assert cli.run("hooks", "drop", "evt_1", "--all").exit_code == 2

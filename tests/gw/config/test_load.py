@@ -17,6 +17,7 @@ from gw.config import (
     AccountSecrets,
     Agent,
     Config,
+    EventHook,
     Greeting,
     Keys,
     Media,
@@ -145,8 +146,8 @@ def test_all_errors_together(write):
             "server.lissten is unknown: did you mean server.listen?",
             'server.workers = 0: expected a whole number, 1 to 1024, or "auto"',
             "media.lead_ms = 501: expected a whole number, 0 to 500",
-            "nonsense is unknown; the keys are agents, budget, hooks, media, ops, overflow, prices, recording, routes, server, "
-            "store, tools, twilio",
+            "nonsense is unknown; the keys are agents, budget, events, hooks, media, ops, overflow, prices, recording, routes, "
+            "server, store, tools, twilio",
             'agents.default.provider = "hal": expected "openai" or "parrot"',
             'agents.default.turns.silence_ms = "long": expected a whole number, 100 to 10000',
         ]
@@ -421,6 +422,7 @@ def test_the_example_names_every_key():
     defaults.pop("secrets")
     assert defaults["twilio"].pop("accounts") == {}, "tables with names of the user's choice are commented out"
     assert defaults.pop("tools") == {}
+    assert defaults.pop("events") == []
     assert defaults.pop("prices") == {}
     assert defaults.pop("routes") == []
     assert document == defaults
@@ -460,6 +462,22 @@ def test_the_example_of_a_tool_is_commented_out(write):
     assert load(write(tool), {"SUBMILLI_HOOK_SECRET": "s"}).tools == {
         "lookup": Tool(description="d", url="https://example.com/x")
     }
+
+
+def test_endpoints_of_events_are_a_list(write):
+    text = '[[events]]\nurl = "https://a.example/x"\n[[events]]\nurl = "https://b.example/x"\ntypes = ["tool.called"]\n'
+    first, second = load(write(text), {"SUBMILLI_HOOK_SECRET": "s"}).events
+    assert first == EventHook(url="https://a.example/x")
+    assert (second.types, second.give_up_h) == (("tool.called",), 24)
+    wrong = '[[events]]\nurl = "https://a.example/x"\nhours = 5\ngive_up_h = 0\n'
+    assert [sentence.split(":")[0] for sentence in problems(write(wrong), {"SUBMILLI_HOOK_SECRET": "s"})] == [
+        "events[1].hours is unknown",
+        "events[1].give_up_h = 0",
+    ]
+    assert problems(write("events = 5"), {}) == ["events = 5: expected a list of tables, for example [[events]]"]
+    of_one = example().partition("#[[events]]\n")[2].partition("\n\n")[0].splitlines()
+    keys = {line.partition(" = ")[0] for line in of_one if not line.startswith("# ")}
+    assert keys == {f"#{field.name}" for field in msgspec.structs.fields(EventHook)}
 
 
 def test_all_accounts_have_their_secrets(write):

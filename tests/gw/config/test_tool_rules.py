@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gw.config import BUILT_IN_TOOLS, ENVIRONMENT, FUTURE_TOOLS, Agent, Config, Hooks, Secrets, Tool
+from gw.config import BUILT_IN_TOOLS, ENVIRONMENT, FUTURE_TOOLS, Agent, Config, EventHook, Hooks, Secrets, Tool
 from gw.config.rules import broken_rules
 
 ALL = frozenset(ENVIRONMENT)
@@ -18,6 +18,31 @@ def sentences(config: Config, *, needed: frozenset[str] = ALL, schemas: bool = T
     for keys, sentence in found:
         assert any(sentence.startswith(key) for key in keys) or sentence.startswith("tools.'"), "the key of the sentence"
     return [sentence for _, sentence in found]
+
+
+def hooks(*urls: str, types: tuple[str, ...] = ("call.ended",), secret: str = "s") -> Config:
+    return Config(events=tuple(EventHook(url=url, types=types) for url in urls), secrets=Secrets(hook_secret=secret))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (hooks("https://a.example/x", "https://a.example/y"), []),
+        (hooks(""), ["events[1].url is not set"]),
+        (hooks("http://a.example/x"), ['events[1].url = "http://a.example/x": expected https://']),
+        (hooks("https://a.example/x", "https://a.example/x"), ["events[2].url is the URL of another table"]),
+        (
+            hooks("https://a.example/x", types=("call.end",)),
+            ['events[1].types: "call.end" is unknown; the types are call.started'],
+        ),
+        (hooks(*[f"https://a.example/{n}" for n in range(21)]), ["events has 21 tables"]),
+        (hooks("https://a.example/x", secret=""), ["events[1].url needs a secret"]),
+    ],
+)
+def test_endpoints_of_events(config: Config, expected: list[str]) -> None:
+    found = sentences(config)
+    assert len(found) == len(expected)
+    assert all(sentence.startswith(begin) for sentence, begin in zip(found, expected, strict=True)), found
 
 
 def one(name: str = "lookup", *, networks: tuple[str, ...] = (), **keys: Any) -> Config:

@@ -22,7 +22,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from gw import bus
-from gw.config import Config, Hooks, Ops, Secrets, Store, Tool
+from gw.config import Config, EventHook, Hooks, Ops, Secrets, Store, Tool
 from gw.control import fleet, main
 from gw.control.admin.client import AdminClient, NotReachable, Refused, read_only
 from gw.control.calls import lost_calls, status_callbacks
@@ -180,6 +180,30 @@ def test_a_tool_wanted_by_a_worker_is_called_once_and_settled(make: Make, tmp_pa
         assert 'gw_hook_requests_total{kind="tool",outcome="ok"} 1.0' in page
         assert 'gw_hook_requests_total{kind="tool",outcome="lost"} 1.0' in page
         assert 'gw_hook_seconds_count{kind="tool"} 2.0' in page
+
+
+def test_a_call_s_events_reach_an_endpoint_in_sequence(make: Make, tmp_path: Path) -> None:
+    with HookTwin("new") as endpoint:
+        events = (EventHook(url=endpoint.url("flaky/events"), types=("call.started", "tool.called", "call.ended")),)
+        hooks = Hooks(allow_networks=("127.0.0.0/8",))
+        rig = make(config_in(tmp_path, Config(events=events, hooks=hooks, secrets=Secrets(hook_secret="new"))))
+        worker = rig.worker()
+        called = bus.CallEvent(CALL, "tool_called", time.time(), {"tool": "lookup", "id": "i", "status": "ok", "ms": 5})
+        turn = bus.Turn(CALL, 1, "caller", "Hello", "item", 5)
+        worker.await_ack(worker.send(call_started(), turn, called, call_ended()))
+        delivered = ["call.started", "tool.called", "call.ended"]
+        assert endpoint.wait_for(lambda twin: len(twin.executions) == 3, scaled(30.0))
+        sent = [request.body["type"] for request in endpoint.requests]
+        assert list(dict.fromkeys(sent)) == delivered
+        assert sorted(sent) != sorted(delivered), "the endpoint failed, and received the same event again"
+        assert {request.fault for request in endpoint.requests} == {""}
+        assert len({(request.key, request.content) for request in endpoint.requests}) == 3, "each attempt sends the same bytes"
+        ended = endpoint.requests[-1].body
+        assert [turn["text"] for turn in ended["data"]["turns"]] == ["Hello"]
+        assert (ended["call"]["sid"], ended["data"]["tools"][0]["tool"]) == (CALL, "lookup")
+        until(lambda: rig.admin.request("hooks_list", state="waiting") == [])
+        assert rig.admin.request("status")["jobs"]["open"] == 0
+        assert 'gw_hook_requests_total{kind="event",outcome="ok"} 3.0' in rig.ask("/metrics")[1].decode()
 
 
 def test_readiness_follows_the_workers(make: Make) -> None:
@@ -521,6 +545,9 @@ def test_a_process_reports_ready_and_ends_on_a_signal(tmp_path: Path, number: si
 ACTS = {
     "status": False,
     "holds": False,
+    "hooks_list": False,
+    "hooks_retry": True,
+    "hooks_drop": True,
     "calls": False,
     "call": False,
     "recordings": False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
@@ -88,11 +89,11 @@ def test_a_lost_call_ends_as_worker_lost(rig: Rig) -> None:
 def test_a_spool_that_fails_is_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     append, failures = rig.spool.append, [3]
 
-    def sometimes(instance: str, items: list[tuple[int, bytes]], *, worker: int = -1) -> None:
+    def sometimes(instance: str, items: list[tuple[int, bytes]], **rest: Any) -> None:
         if failures[0]:
             failures[0] -= 1
             raise SpoolError("the disk is full")
-        append(instance, items, worker=worker)
+        append(instance, items, **rest)
 
     monkeypatch.setattr(rig.spool, "append", sometimes)
     rig.lost.add({CALL})

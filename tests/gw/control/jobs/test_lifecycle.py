@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gw.control.jobs import lifecycle
-from gw.control.jobs.lifecycle import MAX_BODY_CHARS, OPEN, TRANSITIONS, Again, Ended, Job
+from gw.control.jobs.lifecycle import MAX_BODY_CHARS, OPEN, TRANSITIONS, Again, Ended, Job, Rewritten
 
 CALL: Final = "CA1"
 
@@ -111,6 +111,20 @@ def test_a_settled_job_stays_settled(state: lifecycle.State, name: str) -> None:
     settled = Job("j", "tool", CALL, state, 1, 12.0, 0.0, "", "ok", "text", 10.0)
     with pytest.raises(KeyError):
         DECISIONS[name](settled, 13.0)
+
+
+def test_a_body_can_be_completed_without_an_attempt() -> None:
+    rewritten = lifecycle.on_outcome(lifecycle.on_due(job(), 11.0), Rewritten("new", 3.0), 12.0)
+    assert (rewritten.state, rewritten.attempts, rewritten.body, rewritten.next_at) == ("wanted", 0, "new", 15.0)
+
+
+def test_an_event_keeps_its_body_until_it_is_delivered() -> None:
+    event = lifecycle.on_due(lifecycle.want("e", "event a", CALL, "body", deadline_at=100.0, now=10.0), 11.0)
+    dead = lifecycle.on_outcome(event, Ended("failed", "gone", ""), 12.0)
+    assert (dead.is_dead, dead.body) == (True, "body")
+    again = lifecycle.on_retry(dead, 13.0, deadline_at=200.0)
+    assert (again.state, again.attempts, again.body, again.next_at, again.outcome) == ("wanted", 0, "body", 13.0, "")
+    assert lifecycle.on_outcome(event, Ended("done", "ok", ""), 12.0).body == ""
 
 
 def test_a_claimed_job_is_never_claimed_again() -> None:

@@ -121,9 +121,9 @@ def test_settled_jobs_are_removed_by_age_and_number(db: sqlite3.Connection) -> N
     insert(db, *[job(n) for n in range(6)])
     for n, claimed in enumerate(claim(db, 5)):
         table.change(db, Change(claimed, msgspec.structs.replace(done(claimed).after, next_at=NOW + n)))
-    assert table.prune(db, NOW + 2, 2) == 3
+    assert table.prune(db, NOW + 2, 2, dead_before=0.0) == 3
     assert sorted(states(db)) == ["j3", "j4", "j5"]
-    assert table.prune(db, NOW, 10) == 0
+    assert table.prune(db, NOW, 10, dead_before=NOW) == 0
 
 
 def test_a_call_can_be_erased_and_old_calls_removed(db: sqlite3.Connection) -> None:
@@ -145,7 +145,7 @@ def test_regular_queries_read_an_index_and_not_the_table(db: sqlite3.Connection)
     [claimed] = claim(db)
     table.turn(db, [done(claimed)], {"tool": 1}, NOW, running={}, since=NOW)
     table.recover(db, lambda one: one)
-    table.prune(db, NOW, 10)
+    table.prune(db, NOW, 10, dead_before=NOW)
     table.erase(db, "CA1")
     db.set_trace_callback(None)
     scans = {
@@ -156,3 +156,43 @@ def test_regular_queries_read_an_index_and_not_the_table(db: sqlite3.Connection)
         if "SCAN" in detail and "INDEX" not in detail and "CONSTANT" not in detail and "(subquery" not in detail
     }
     assert not scans
+
+
+def event(n: int, call: str = "CA1", *, deadline_at: float = NOW + 60) -> Job:
+    return lifecycle.want(f"e{n}", "event a", call, f"body {n}", deadline_at=deadline_at, now=NOW)
+
+
+def take(db: sqlite3.Connection, now: float = NOW) -> list[Job]:
+    return table.turn(db, [], {"event a": 8}, now).claimed
+
+
+def test_the_events_of_a_call_are_sent_one_after_the_other(db: sqlite3.Connection) -> None:
+    insert(db, event(1), event(2), event(3, "CA2"), event(4))
+    first, other = take(db)
+    assert (first.id, other.id, take(db)) == ("e1", "e3", [])
+    table.change(db, Change(first, lifecycle.on_outcome(first, Again(5.0), NOW)))
+    assert take(db, NOW + 4) == [], "the call's other events wait for it"
+    [first] = take(db, NOW + 5)
+    table.change(db, done(first))
+    assert [one.id for one in take(db, NOW + 5)] == ["e2"]
+    insert(db, event(5))
+    assert take(db, NOW + 9) == []
+
+
+def test_an_event_that_was_not_delivered_is_kept_and_can_be_sent_again(db: sqlite3.Connection) -> None:
+    insert(db, event(1, deadline_at=NOW - 1), event(2), job(3, deadline_at=NOW - 1))
+    assert [one.body for one in table.turn(db, [], {}, NOW).expired] == ["body 1", ""]
+    assert [one.id for one in take(db)] == ["e2"]
+    table.prune(db, NOW + 9, 10, dead_before=NOW - 9)
+    assert [one.id for one in table.list_events(db, 9, dead=True)] == ["e1"]
+    assert [one.id for one in table.list_events(db, 9, dead=False)] == ["e2"]
+    assert table.retry(db, ["e2", "none"], NOW, lambda one: NOW + 50) == 0
+    assert table.retry(db, [], NOW, lambda one: NOW + 50) == 1
+    [again] = take(db)
+    assert (again.id, again.body, again.attempts, again.deadline_at) == ("e1", "body 1", 1, NOW + 50)
+
+
+def test_events_that_were_not_delivered_can_be_dropped(db: sqlite3.Connection) -> None:
+    insert(db, event(1, deadline_at=NOW - 1), event(2, deadline_at=NOW - 1), event(3))
+    table.turn(db, [], {}, NOW)
+    assert (table.drop(db, ["e1", "e3"]), table.drop(db, []), sorted(states(db))) == (1, 1, ["e3"])

@@ -1,0 +1,71 @@
+"""gw.control.admin.hooks: events are listed, sent once more and deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gw.config import EventHook
+from gw.control.admin.hooks import HookCommands
+from gw.control.admin.server import CommandError
+from gw.control.jobs import lifecycle, table
+from gw.control.jobs.event import EventHandler
+from gw.control.jobs.service import Jobs
+from gw.control.spool import Spool
+from metrics.page import Page
+
+URL = "https://api.example.com/events"
+
+
+class Rig:
+    def __init__(self, folder: Path) -> None:
+        self.spool = Spool(folder / "spool.db")
+        self.page = Page.create(folder / "control.page")
+        handler = EventHandler(EventHook(url=URL), None, lambda sid: None, lambda sid: False)  # type: ignore[arg-type]
+        jobs = Jobs(self.spool, self.page, [handler], settle=lambda settled: None)
+        self.commands = HookCommands(self.spool, jobs, [handler]).table()
+        now = time.time()
+        for n, (kind, deadline_at) in enumerate(
+            [(handler.kind, now - 1), ("event gone", now - 1), *[(handler.kind, now + 60)] * 2]
+        ):
+            job = lifecycle.want(f"e{n}", kind, "CA1", "{}", deadline_at=deadline_at, now=now - 9 + n)
+            self.spool.append("w", [], jobs={n + 1: [table.Wanted(job, 9)]})
+        self.spool.transact(lambda db: table.turn(db, [], {}, now))
+
+    def run(self, command: str, **fields: object) -> Any:
+        return self.commands[command].run(fields)
+
+    def close(self) -> None:
+        self.spool.close()
+        self.page.close()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    made.close()
+
+
+def test_events_are_listed_by_state(rig: Rig) -> None:
+    dead = rig.run("hooks_list")
+    assert {(one.id, one.url, one.state, one.why, one.next_at) for one in dead} == {
+        ("e0", URL, "expired", "timeout", None),
+        ("e1", "", "expired", "timeout", None),
+    }
+    first, second = rig.run("hooks_list", state="waiting", limit=9)
+    assert (first.id, first.next_at is not None, second.id, second.next_at) == ("e2", True, "e3", None)
+    with pytest.raises(CommandError):
+        rig.run("hooks_list", limit=0)
+
+
+def test_events_are_sent_once_more_or_deleted(rig: Rig) -> None:
+    assert rig.run("hooks_retry", ids=["e0", "e2"]) == {"queued": 1}
+    assert len(rig.run("hooks_list", state="waiting")) == 3
+    assert rig.run("hooks_drop", ids=["e0", "e1"]) == {"dropped": 1}
+    assert rig.run("hooks_list") == []
+    assert rig.run("hooks_drop") == {"dropped": 0}

@@ -92,6 +92,7 @@ class GatewayProcess:
         ai_url: str,
         trusted: Path | None = None,
         credentials: Path | None = None,
+        hook_secret: str = "",
     ) -> None:
         """Run the gateway and wait until it reports readiness.
 
@@ -106,6 +107,7 @@ class GatewayProcess:
             "OPENAI_API_KEY": "none-is-needed-for-the-twin",
             PARENT_VARIABLE: str(os.getpid()),
             TRACEABLE_VARIABLE: "1",  # memory is measured, and there is no secret
+            **({"SUBMILLI_HOOK_SECRET": hook_secret} if hook_secret else {}),
             **({} if trusted is None else {_TRUST_VARIABLE: str(trusted)}),
             **({} if credentials is None else {FOLDERS[0]: str(credentials)}),
         }

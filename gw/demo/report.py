@@ -39,6 +39,8 @@ class CallResult:
     ear_gap_ms: int = 0  # silence inside speech, as the caller heard it
     recording_state: str = "-"
     recording_trigger_ms: int | None = None
+    tools: Sequence[str] = ()  # of tool calls: name, status and time, by the gateway's own notes
+    tools_wanted: int = 0  # by the AI twin's count
     complaints: Sequence[str] = ()  # entries of Twilio's debugger
 
 
@@ -68,6 +70,8 @@ class DemoReport:
                 found.append(f"call {n}: {call.recordings_started} recordings started, one expected")
             if call.recording_trigger_ms is None or call.recording_trigger_ms > 250:
                 found.append(f"call {n}: the recording was not triggered within 250 ms of the first audio")
+            if len([tool for tool in call.tools if " ok," in tool]) != call.tools_wanted:
+                found.append(f"call {n}: {call.tools_wanted} tool calls, with the results: {'; '.join(call.tools) or 'none'}")
             found += [f"call {n}: Twilio's debugger says {complaint}" for complaint in call.complaints]
             if call.ended != self.expected_end:
                 found.append(f"call {n}: ended by {call.ended}, not by {self.expected_end}")
@@ -101,7 +105,7 @@ class DemoReport:
 
 def tables(report: DemoReport) -> Group:
     """Return the tables and the verdict, for people."""
-    calls = figure_table("call", ">first audio", ">frames", "audio", ">underrun", "recording", "ended")
+    calls = figure_table("call", ">first audio", ">frames", "audio", ">underrun", "recording", "tools", "ended")
     for n, call in enumerate(report.calls, 1):
         frames = f"{call.frames_sent}/{call.frames_expected}"
         calls.add_row(
@@ -111,6 +115,7 @@ def tables(report: DemoReport) -> Group:
             Text("exact", "green") if call.audio_exact else Text("differs", "red"),
             Text(f"{call.underrun_ms} ms", "red" if call.underrun_ms else ""),
             f"{call.recording_state}" if call.recordings_started == 1 else Text(f"{call.recordings_started} started", "red"),
+            "; ".join(call.tools) or "-",
             call.ended,
         )
     timing = figure_table("ms", ">p50", ">p99", ">p99.9", ">max")

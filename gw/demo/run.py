@@ -1,8 +1,9 @@
-"""Conversation of the demo: callers at the Twilio twin, agents at the AI twin, a gateway between them.
+"""Conversation of the demo: callers at the Twilio twin, agents at the AI twin, a tool of a user's, a gateway between them.
 
 A caller waits until the agent has been heard to its end, then speaks the next phrase; after the last exchange the agent speaks
-the goodbye and hangs up. No one interrupts, so the caller must receive the AI's audio byte for byte. Results come from the
-twins' own records, the gateway's store and its `/metrics`.
+the goodbye and hangs up. Every third agent looks something up before its first answer, at an endpoint in this process. No one
+interrupts, so the caller must receive the AI's audio byte for byte. Results come from the twins' own records, the gateway's store
+and its `/metrics`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from gw.bench.pictures import see
 from gw.control.admin.client import AdminClient
 from gw.demo.report import CallResult, DemoReport, draw
 from gw.twin import speech
+from gw.twin.ai.faults import Call
 from gw.twin.ai.ledger import AiLedger
 from gw.twin.ai.script import AiScript, conversation
 from gw.twin.ai.server import AiTwin
+from gw.twin.hooks import HookTwin
 from gw.twin.polling import wait_until
 from gw.twin.sound import RATE_HZ, frames, write_wav
 from gw.twin.twilio.account import TwilioTwin
@@ -48,6 +51,10 @@ _CLOSED_BY_SERVER: Final = 31921
 _GONE_S: Final = 2.0
 _ANSWERS: Final = ("connecting", "first-in-line", "nobody-available")
 _GREETING, _GOODBYE = "hello-world", "thanks"
+#: Every third agent calls the tool, in a response without words.
+TOOL: Final = "find_party"
+_TOOL_EVERY: Final = 3
+_WORDLESS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -84,11 +91,21 @@ class DemoScript:
     def agent(self, session: int) -> AiScript:
         """Return the AI's script in this session, with its own sequence and chunks."""
         rotated = [_ANSWERS[(session + n) % len(_ANSWERS)] for n in range(len(_ANSWERS))]
-        spoken = [speech.WORDS[name] for name in (_GREETING, *(rotated[n % len(rotated)] for n in range(self.exchanges - 1)))]
-        return replace(
+        names = [rotated[n % len(rotated)] for n in range(max(1, self.exchanges - 1))]
+        words = [speech.WORDS[_GREETING], *(speech.WORDS[name] for name in names[: self.exchanges - 1]), speech.WORDS[_GOODBYE]]
+        script = replace(
             conversation(seed=session, hang_up_after=self.responses),
-            answers=tuple(speech.load(name) for name in rotated),
-            agent_words=(*spoken, speech.WORDS[_GOODBYE]),
+            answers=tuple(speech.load(name) for name in names),
+            agent_words=tuple(words),
+        )
+        if session % _TOOL_EVERY != 1 or not self.exchanges:
+            return script
+        return replace(
+            script,
+            hang_up_after=self.responses + 1,
+            answers=(b"", *script.answers),
+            agent_words=(words[0], "", *words[1:]),
+            calls={_WORDLESS: (Call(TOOL, '{"party": "weasels"}', pieces=3),)},
         )
 
 
@@ -140,7 +157,7 @@ class DemoCaller:
         assert self.call is not None
         while not self.call.is_over:
             session = self.session
-            sent = [] if session is None else session.responses
+            sent = [] if session is None else [one for one in session.responses if one.intended]
             if sent:
                 self.state = f"hears “{sent[-1].words}”"
             whole = len(sent) >= responses and all(not response.is_active for response in sent)
@@ -169,22 +186,33 @@ class DemoRun:
         self._out.mkdir(parents=True, exist_ok=True)
         for old in [*self._out.glob("call-*.wav"), self._out / "summary.json", self._out / "latency.png"]:
             old.unlink(missing_ok=True)
-        gateway = GatewayProcess(self._command, self._out)
-        auth_token = secrets.token_hex(16)
-        with AiTwin(lambda index, path: self.script.agent(index)) as ai, TwilioTwin(gateway.url, auth_token=auth_token) as twilio:
-            pids: list[int] = []
-            try:
-                gateway.start(account_sid=twilio.account_sid, auth_token=auth_token, api_base=twilio.rest.url, ai_url=ai.url)
-                pids = gateway.pids()
-                report = self._converse(gateway, twilio, ai)
-                self.step = "stopping the gateway"
-            finally:
-                gateway.stop()
+        auth_token, hook_secret = secrets.token_hex(16), secrets.token_hex(16)
+        with HookTwin(hook_secret, reply=lambda request: b'{"extension": 12}') as hooks:
+            report, pids = self._run_gateway(GatewayProcess(self._command, self._out, _settings(hooks)), auth_token, hook_secret)
         report = replace(report, seconds=time.monotonic() - began_s, left=len(wait_until_gone(pids, _GONE_S)))
         self.step = "drawing"
         report.write_summary(self._out / "summary.json")
         self.picture = see(partial(draw, report), self._out / "latency.png")
         return report
+
+    def _run_gateway(self, gateway: GatewayProcess, auth_token: str, hook_secret: str) -> tuple[DemoReport, list[int]]:
+        """Hold the calls on a gateway. Returns the report, and the gateway's processes, which have been stopped."""
+        with AiTwin(lambda index, path: self.script.agent(index)) as ai, TwilioTwin(gateway.url, auth_token=auth_token) as twilio:
+            pids: list[int] = []
+            try:
+                gateway.start(
+                    account_sid=twilio.account_sid,
+                    auth_token=auth_token,
+                    api_base=twilio.rest.url,
+                    ai_url=ai.url,
+                    hook_secret=hook_secret,
+                )
+                pids = gateway.pids()
+                report = self._converse(gateway, twilio, ai)
+                self.step = "stopping the gateway"
+            finally:
+                gateway.stop()
+        return report, pids
 
     def _converse(self, gateway: GatewayProcess, twilio: TwilioTwin, ai: AiTwin) -> DemoReport:
         """Place all calls, wait for their end, and collect their results."""
@@ -231,10 +259,29 @@ class DemoRun:
             ear_gap_ms=round(call.player.underrun_ms),
             recording_state=recording.get("state", "-"),
             recording_trigger_ms=recording.get("trigger_ms"),
+            tools=[_tool_text(event["data"]) for event in row.get("events") or [] if _is_tool(event)],
+            tools_wanted=0 if session is None else sum(one.name == TOOL for one in session.calls),
             complaints=[
                 f"{warned.code} {warned.detail}" for warned in (*call.warnings, *call.notices) if warned.code != _CLOSED_BY_SERVER
             ],
         )
+
+
+def _settings(hooks: HookTwin) -> dict[str, str]:
+    """Return the tool's part of the configuration."""
+    return {
+        "agents.default": f'tools = ["hang_up", "{TOOL}"]\n',
+        "hooks": f'allow_networks = ["{hooks.address[0]}/32"]\n',
+        f"tools.{TOOL}": f'description = "Finds the extension of a party."\nurl = "{hooks.url(f"ok/{TOOL}")}"\n',
+    }
+
+
+def _is_tool(event: dict[str, Any]) -> bool:
+    return event.get("kind") == "tool_called" and event["data"].get("tool") == TOOL
+
+
+def _tool_text(data: dict[str, Any]) -> str:
+    return f"{data.get('tool')} {data.get('status')}, {data.get('ms')} ms"
 
 
 def _rows(admin: AdminClient, sids: Iterable[str]) -> dict[str, dict[str, Any]]:

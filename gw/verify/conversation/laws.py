@@ -77,7 +77,7 @@ def waits_in_silence(scenario: Scenario, truth: Truth, machine: Dialogue) -> boo
     """The caller waits for the agent in a conversation, and hears nothing of it. A tool may have its own sound, or none."""
     has_called = truth.called_new and awaits_tool(scenario, truth, truth.responses)
     is_answering = truth.creates or (truth.active and not truth.cancelled and not has_called)
-    waits = truth.owed_ms >= 0 or truth.session == "opening" or is_answering
+    waits = (truth.owed_ms >= 0 and not awaits_tool(scenario, truth)) or truth.session == "opening" or is_answering
     for call in truth.open_tools:
         rules = scenario.rules.tools[call.name]
         waits = waits or (rules.waits and rules.filler != "none")
@@ -158,6 +158,7 @@ def _create(scenario: Scenario, step: Happening, truth: Truth, command: do.Creat
     is_idle = prompt is Prompt.CLOSING and step.machine.closing is Reason.IDLE_LIMIT
     is_filler, awaits = prompt is Prompt.FILLER, awaits_tool(scenario, truth)
     is_early = awaits and truth.owed_ms < 0 and not (is_filler or is_last)
+    is_early = is_early and not step.machine.sent_keys  # which the AI's own answer to speech may have missed
     has_filled = truth.filled
     truth = truth._replace(
         filled=has_filled or is_filler,

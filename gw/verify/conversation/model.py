@@ -204,7 +204,7 @@ class _Moves:
         if stalled and truth.waited_ms >= min(self._rules.answer_ms, self._rules.open_ms):
             truth = truth._replace(excused=True)
         if machine.keys_at <= 0 and truth.pressed:
-            truth = self._owed(truth._replace(pressed=False, unsent_keys=truth.session != "ready"), keys=True)
+            truth = self._owed(truth._replace(pressed=False, unsent_keys=truth.session != "ready"))
         bounded = machine.close_by <= 0 or machine.final_at <= 0
         label = f"{ms / 1000:g} s pass"
         try:
@@ -251,12 +251,11 @@ class _Moves:
             truth = truth._replace(silent_ms=0)
         return self._owed(truth)
 
-    def _owed(self, truth: Truth, *, keys: bool = False) -> Truth:
+    def _owed(self, truth: Truth) -> Truth:
         """An answer is owed from now on, by a response that the AI begins later."""
         if truth.hang_up or truth.closing_asked:
             return truth
-        speaks = truth.speaking and keys and self._rules.interruptions != "gateway"  # what the AI begins then answers the speech
-        owed_from = truth.responses + 1 + truth.creates + ((truth.own and not truth.speaking) or speaks)
+        owed_from = truth.responses + 1 + truth.creates + (truth.own and not truth.speaking)
         return truth._replace(owed_ms=0, owed_from=owed_from, insists=True)
 
     # -- the AI ---------------------------------------------------------------------------------------------------------
@@ -403,7 +402,7 @@ class _Moves:
             is_sent = digit == "#" and truth.pressed
             pressed = truth._replace(prompts=0, keys=truth.keys + 1, pressed=digit != "#")
             if is_sent:
-                pressed = self._owed(pressed._replace(unsent_keys=truth.session != "ready"), keys=True)
+                pressed = self._owed(pressed._replace(unsent_keys=truth.session != "ready"))
             self._add(f"caller: key {digit}", given.Key(digit), pressed)
 
     def phone(self) -> None:

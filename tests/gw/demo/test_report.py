@@ -48,6 +48,8 @@ def test_a_good_run_breaks_nothing() -> None:
         ({"recordings_started": 2}, "call 1: 2 recordings started, one expected"),
         ({"recording_trigger_ms": 251}, "call 1: the recording was not triggered within 250 ms of the first audio"),
         ({"recording_trigger_ms": None}, "call 1: the recording was not triggered within 250 ms of the first audio"),
+        ({"tools_wanted": 1}, "call 1: 1 tool calls, with the results: none"),
+        ({"tools_wanted": 1, "tools": ["find timeout, 8 ms"]}, "call 1: 1 tool calls, with the results: find timeout, 8 ms"),
         ({"ended": "ai_lost"}, "call 1: ended by ai_lost, not by ai_hangup"),
     ],
 )

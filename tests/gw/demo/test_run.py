@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gw.demo.run import DemoScript
+from gw.demo.run import TOOL, DemoScript
 from gw.twin import speech
 
 
@@ -15,7 +15,7 @@ def test_a_conversation_has_the_requested_length() -> None:
 
 def test_the_last_response_is_the_goodbye_and_hangs_up() -> None:
     script = DemoScript(2)
-    agent = script.agent(1)
+    agent = script.agent(0)
     assert agent.hang_up_after == script.responses == 3
     assert agent.audio_of(1, asked=True) == speech.load("hello-world")
     assert agent.audio_of(3, asked=False) == speech.load("thanks")
@@ -23,7 +23,17 @@ def test_the_last_response_is_the_goodbye_and_hangs_up() -> None:
 
 
 def test_sessions_have_different_words_and_chunks() -> None:
-    first, second = DemoScript(2).agent(0), DemoScript(2).agent(1)
+    first, second = DemoScript(2).agent(0), DemoScript(2).agent(2)
     assert first.audio_of(2, asked=False) != second.audio_of(2, asked=False)
     assert first.chunks(first.greeting, 0, 1) != second.chunks(second.greeting, 0, 1)
     assert DemoScript(2).phrase(0, 0) != DemoScript(2).phrase(1, 0)
+
+
+def test_every_third_agent_looks_something_up_before_its_first_answer() -> None:
+    agents = [DemoScript(2).agent(session) for session in range(6)]
+    assert [[call.name for calls in agent.calls.values() for call in calls] for agent in agents] == [[], [TOOL], []] * 2
+    agent, plain = agents[1], agents[0]
+    assert [bool(agent.audio_of(n, asked=True)) for n in (1, 2, 3, 4)] == [True, False, True, True]
+    assert (agent.hang_up_after, agent.audio_of(4, asked=True)) == (4, plain.audio_of(3, asked=True))
+    assert len(agent.agent_words) == 4
+    assert not DemoScript(0).agent(1).calls

@@ -79,6 +79,13 @@ def test_a_check_is_bounded_also_with_alternatives_that_refer_to_themselves(vers
     assert one.problem({"a": {"a": {"b": 1}}}) == "", "each check has all steps"
 
 
+def test_the_last_step_is_allowed() -> None:
+    one = schema(properties={"a": {"items": {"type": "integer"}}})
+    steps = 3  # type, properties, items
+    assert one.problem({"a": [1] * (STEPS - steps)}) == ""
+    assert one.problem({"a": [1] * (STEPS - steps + 1)}) == f"the check takes more than {STEPS} steps"
+
+
 def test_references_within_the_schema() -> None:
     one = schema(
         properties={"a": {"$ref": "#/$defs/b"}, "$ref": {"type": "integer"}, "enum": {"$ref": "#/$defs/b"}},

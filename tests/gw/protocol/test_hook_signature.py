@@ -71,6 +71,17 @@ def test_unknown_parts_are_ignored() -> None:
     assert verify(["s"], "v0=1, " + sign(["s"], BODY, NOW_S) + ", v2=3", BODY, NOW_S) == ""
 
 
+def test_the_bounds() -> None:
+    assert TOLERANCE_S == 300
+    header = sign(["s"], BODY, NOW_S)
+    longest = f"{header},x={'0' * (512 - len(header) - 3)}"
+    assert len(longest) == 512
+    assert verify(["s"], longest, BODY, NOW_S) == ""
+    assert verify(["s"], longest + "0", BODY, NOW_S) == "malformed"
+    assert verify(["s"], header.replace("t=", "t=00"), BODY, NOW_S) == "forged"
+    assert verify(["s"], header.replace("t=", "t=000"), BODY, NOW_S) == "malformed"
+
+
 @given(st.text(max_size=600))
 def test_any_text_gives_a_fault(header: str) -> None:
     assert verify(["s"], header, BODY, NOW_S) in ("malformed", "forged", "expired")

@@ -158,6 +158,25 @@ def test_a_4xx_body_is_the_detail_to_500_characters() -> None:
     assert output(read_answer(403, b" ", max_bytes=9))["detail"] == "The tool's endpoint refused the request: HTTP 403."
 
 
+def test_each_character_of_a_detail_may_have_four_bytes() -> None:
+    body = "\U0001f600".encode() * 501
+    assert output(read_answer(400, body, max_bytes=9))["detail"] == "\U0001f600" * 500
+
+
+def test_the_statuses_of_redirects() -> None:
+    words = {status: output(read_answer(status, b"", max_bytes=9))["detail"] for status in (299 + 1, 399, 400, 499, 500)}
+    assert ["redirect" in text for text in words.values()] == [True, True, False, False, False]
+    assert ["refused" in text for text in words.values()] == [False, False, True, True, False]
+
+
+def test_arguments_have_16_kib() -> None:
+    longest = '{"a":"' + "x" * (16_384 - 8) + '"}'
+    assert len(longest) == 16_384
+    assert len(read_arguments(longest).value["a"]) == 16_376
+    with pytest.raises(ProtocolError, match="16384 bytes"):
+        read_arguments(longest + " ")
+
+
 @pytest.mark.parametrize("status", [101, 301, 302, 307, 500, 503, 599, 999])
 def test_other_answers_are_unavailable(status: int) -> None:
     found = output(read_answer(status, b"do not show this", max_bytes=100))

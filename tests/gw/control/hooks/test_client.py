@@ -123,6 +123,23 @@ def test_the_deadline_holds_also_against_a_slow_drip(twin: HookTwin, path: str) 
     assert twin.wait_for(lambda twin: twin.open == 0 or path == "late")
 
 
+def test_the_outcome_of_each_status() -> None:
+    expected = {
+        200: "ok",
+        299: "ok",
+        300: "redirect",
+        399: "redirect",
+        400: "client_error",
+        499: "client_error",
+        500: "server_error",
+    }
+    for status, outcome in expected.items():
+        rig = Rig()
+        with HookTwin("secret", behaviours={"mine": lambda visit, status=status: visit.answer(status, b"")}) as own:
+            assert rig.send(own.url("mine")).status == status
+        assert rig.outcomes == [outcome]
+
+
 def test_exactly_the_limit_is_accepted(twin: HookTwin) -> None:
     rig = Rig()
     for limit in (13, 14, 15):

@@ -14,6 +14,7 @@ import pytest
 from gevent.server import StreamServer
 
 from gw.config.hook_url import HookUrl, parse_hook_url
+from gw.control.hooks import wire as wire_module
 from gw.control.hooks.wire import BrokenError, UnconnectedError, Wire, connect
 from tests.gw.media.certificates import contexts
 from tests.timing import scaled
@@ -131,6 +132,25 @@ def test_the_next_address_is_tried() -> None:
             connect(url(port), [elsewhere], None, deadline_s=soon())
     with pytest.raises(UnconnectedError, match="has no address"):
         connect(url(1), [], None, deadline_s=soon())
+
+
+def test_each_address_has_its_share_of_the_time_and_the_last_one_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[float] = []
+
+    @contextmanager
+    def within(seconds: float) -> Iterator[None]:
+        bounds.append(seconds)
+        raise OSError("on purpose")
+        yield
+
+    monkeypatch.setattr(wire_module, "within", within)
+    for seconds in (20.0, 4.0):
+        with pytest.raises(UnconnectedError):
+            connect(url(1), [LOOPBACK] * 2, None, deadline_s=time.monotonic() + seconds)
+    assert bounds[0] == 3.0
+    assert 15.0 < bounds[1] <= 20.0
+    assert 1.0 < bounds[2] <= 2.0
+    assert 3.0 < bounds[3] <= 4.0
 
 
 def test_an_address_that_does_not_answer() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from hashlib import sha256
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -41,6 +42,7 @@ class Routing:
     def choose(self, called: str, at: float) -> Route | None:
         """Return the route of a call to this number; None without one. `at`: epoch seconds."""
 
+        @cache
         def local(zone: str) -> tuple[int, int]:
             there = datetime.fromtimestamp(at, self._zones[zone])
             return there.weekday(), there.hour * 60 + there.minute

@@ -66,6 +66,12 @@ def test_a_broken_rule_names_its_key(route: Route, key: str, sentence: str) -> N
     assert sentence in text
 
 
+def test_routes_are_bounded() -> None:
+    assert list(broken_route_rules(Config(routes=(Route(),) * 500))) == []
+    (broken,) = broken_route_rules(Config(routes=(Route(),) * 501))
+    assert broken == ({"routes"}, "routes has 501 routes; at most 500 are allowed")
+
+
 def test_the_rules_of_routes_are_among_all() -> None:
     broken = list(broken_rules(Config(routes=(Route(zone="x"),)), needed=frozenset()))
     assert [keys for keys, _ in broken] == [{"routes[1].zone"}]

@@ -15,6 +15,8 @@ import msgspec
 from gw.call.conversation import Utterance
 from gw.protocol.tool_call import ErrorWord, Status
 
+#: Begins the identifiers of calls of MCP servers: theirs are those of items, which may equal those of function calls.
+MCP_PREFIX: Final = "mcp/"
 #: Calls that are kept: twice as many as are carried out (`gw.call.dialogue.rules.MAX_TOOLS`).
 MAX_CALLS: Final = 200
 #: Bytes of arguments and outputs that a replacement session receives. An open call's arguments are always sent.

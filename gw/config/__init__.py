@@ -33,6 +33,8 @@ MACHINE_PATHS: Final = frozenset({"/media", "/twilio/action"})
 BUILT_IN_TOOLS: Final = ("hang_up",)
 #: Names reserved for later tools.
 FUTURE_TOOLS: Final = ("collect_digits", "send_digits", "transfer")
+#: Bound on the MCP servers of an agent.
+MAX_MCP: Final = 8
 #: Bound on the tools of an agent. Source: OpenAI API, "Function calling": at most 128 functions.
 MAX_TOOLS: Final = 128
 
@@ -329,6 +331,24 @@ class Greeting(_Section, frozen=True):
     text: str = ""  # the words in the file, for the AI and the transcript
 
 
+class Mcp(_Section, frozen=True):
+    """A remote MCP server with tools for the agent. The AI's provider calls it, not the gateway."""
+
+    server_label: Annotated[str, _doc("The server's name, for the AI.")] = ""
+    server_url: Annotated[str, _doc("The server's https:// URL, reachable for the provider.", max_length=2000)] = ""
+    authorization_env: Annotated[
+        str, _doc("The environment variable with the token that the provider sends to the server. Empty: none.")
+    ] = ""
+    allowed_tools: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=128)], ...],
+        _doc("The server's tools that the agent may use. Empty: all.", max_length=MAX_TOOLS),
+    ] = ()
+    approve: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=128)], ...],
+        _doc("The server's tools whose calls are approved. Calls of others are refused.", max_length=MAX_TOOLS),
+    ] = ()
+
+
 class Agent(_Section, frozen=True):
     """An AI agent. The agent named `default` answers unless another is requested."""
 
@@ -368,6 +388,7 @@ class Agent(_Section, frozen=True):
         tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...],
         _doc("The agent's tools: hang_up, and names of [tools.NAME].", max_length=MAX_TOOLS),
     ] = ("hang_up",)
+    mcp: tuple[Mcp, ...] = ()
     turns: Turns = Turns()
     keys: Keys = Keys()
 
@@ -462,6 +483,7 @@ class Secrets(AccountSecrets, frozen=True, kw_only=True):
         str, _doc("The former key, which signs these requests too, while your endpoints still know it only.")
     ] = ""
     accounts: dict[str, AccountSecrets] = {}
+    mcp: dict[str, str] = {}  # by the variables that `authorization_env` names
 
 
 #: The environment variable of each field of `Secrets`.

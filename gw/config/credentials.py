@@ -6,7 +6,7 @@ one removes it. systemd fills its folder at the start of a unit only, whereas a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +18,15 @@ FOLDERS: Final = ("SUBMILLI_CREDENTIALS", "CREDENTIALS_DIRECTORY")
 MAX_BYTES: Final = 4096
 
 
-def with_credentials(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Return the environment with the files' secrets, and a sentence for each unusable file."""
+def with_credentials(environ: Mapping[str, str], more: Iterable[str] = ()) -> tuple[dict[str, str], list[str]]:
+    """Return the environment with the files' secrets, and a sentence for each unusable file.
+
+    `more`: variables of the user's choice that are secrets.
+    """
     resolved = {name: value for name, value in environ.items() if name not in FOLDERS}
     found: list[str] = []
     folders = [Path(environ[name]) for name in FOLDERS if environ.get(name)]
-    for variable in dict.fromkeys([*ENVIRONMENT.values(), *_files_of_accounts(folders, found)]):
+    for variable in dict.fromkeys([*ENVIRONMENT.values(), *_files_of_accounts(folders, found), *more]):
         for folder in folders:
             try:
                 resolved[variable] = _read(folder / variable)

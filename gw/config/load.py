@@ -27,6 +27,7 @@ from gw.config import (
     EventHook,
     Greeting,
     Hooks,
+    Mcp,
     Price,
     Route,
     Secrets,
@@ -119,6 +120,8 @@ def show(config: Config) -> dict[str, Any]:
         shown["secrets"]["accounts"] = {
             name: _set_or_not(secrets, ACCOUNT_ENVIRONMENT) for name, secrets in config.secrets.accounts.items()
         }
+    if config.secrets.mcp:
+        shown["secrets"]["mcp"] = {variable: "set" if token else "not set" for variable, token in config.secrets.mcp.items()}
     return shown
 
 
@@ -135,12 +138,14 @@ def _read(path: Path | None, environ: Mapping[str, str], *, serving: bool, proce
         path = Path(named)
     document, found = ({}, []) if path is None else _parse(path)
     read = SECRETS_OF.get(process, frozenset(ENVIRONMENT))
-    environ, unreadable = with_credentials(environ)
-    found += unreadable if serving else []
     in_file: list[str] = []
     values, failed = _decode(document, in_file)
     config = Config(**values)
-    secrets, wrong = _secrets(environ, read, config.twilio.accounts)
+    tokens = sorted({server.authorization_env for agent in config.agents.values() for server in agent.mcp} - {""})
+    environ, unreadable = with_credentials(environ, tokens)
+    found += unreadable if serving else []
+    reads_tokens = "openai_api_key" in read
+    secrets, wrong = _secrets(environ, read, config.twilio.accounts, tokens if reads_tokens else ())
     found += [*wrong, *in_file]
     folder = Path(environ.get(FOLDER_VARIABLE) or (path.parent if path is not None else "."))
     config = msgspec.structs.replace(config, secrets=secrets, agents=_with_paths(config.agents, folder))
@@ -176,20 +181,30 @@ def _parse(path: Path) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"{path} cannot be read: {error.strerror}"]
 
 
-def _secrets(environ: Mapping[str, str], read: frozenset[str], accounts: Iterable[str]) -> tuple[Secrets, list[str]]:
-    """Return the secrets in `read`, of the main account and of the named ones, and a sentence for each invalid one."""
+def _secrets(
+    environ: Mapping[str, str], read: frozenset[str], accounts: Iterable[str], tokens: Iterable[str]
+) -> tuple[Secrets, list[str]]:
+    """Return the secrets in `read`, of the main account and of the named ones, and a sentence for each invalid one.
+
+    `tokens`: the variables of MCP servers' tokens.
+    """
     found: list[str] = []
 
     def values(variables: Mapping[str, str]) -> dict[str, str]:
         taken = {field: environ.get(variable, "") if field in read else "" for field, variable in variables.items()}
         for field, value in taken.items():
-            if value != value.strip() or not value.isprintable():
-                found.append(f"{variables[field]} begins or ends with a space, or contains a line break: remove it")
+            check(variables[field], value)
         return taken
+
+    def check(variable: str, value: str) -> str:
+        if value != value.strip() or not value.isprintable():
+            found.append(f"{variable} begins or ends with a space, or contains a line break: remove it")
+        return value
 
     main = values(ENVIRONMENT)
     named = {name: AccountSecrets(**values(variables_of(name))) for name in accounts}
-    return Secrets(**main, accounts=named), found
+    mcp = {variable: check(variable, environ.get(variable, "")) for variable in tokens}
+    return Secrets(**main, accounts=named, mcp=mcp), found
 
 
 def variables_of(account: str) -> dict[str, str]:
@@ -251,6 +266,8 @@ def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str]
             values[key] = _section(inner.cls, dotted, value, found, failed)
         elif isinstance(inner, inspect.DictType) and isinstance(inner.value_type, inspect.StructType):
             values[key] = _named(inner.value_type.cls, dotted, value, {}, found, failed)
+        elif isinstance(inner, inspect.VarTupleType) and isinstance(inner.item_type, inspect.StructType):
+            values[key] = _listed(inner.item_type.cls, dotted, value, found, failed)
         elif isinstance(value, str | list | dict) and _API_KEY.search(str(value)):
             failed.add(dotted)
             found.append(_belongs_outside(dotted, "OPENAI_API_KEY"))
@@ -346,6 +363,8 @@ def example() -> str:
         if kind is Hooks:
             lines += _example_of_one("tools.NAME", Tool)
             lines += _example_of_one("[events]", EventHook)
+        if kind is Agent:
+            lines += _example_of_one(f"[{name}.mcp]", Mcp)
     lines += _example_of_one('prices."MODEL"', Price)
     lines += [line.replace("[routes]", "[[routes]]") for line in _example_of_one("routes", Route)]
     return "\n".join(lines) + "\n"

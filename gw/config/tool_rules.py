@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from gw.config import BUILT_IN_TOOLS, EVENT_TYPES, FUTURE_TOOLS, Config, EventHook, Tool
+from gw.config import BUILT_IN_TOOLS, EVENT_TYPES, FUTURE_TOOLS, MAX_MCP, Agent, Config, EventHook, Mcp, Tool, field_of
 from gw.config.hook_url import HookUrl, Network, is_within, parse_hook_url, parse_networks, shown
 from gw.config.json_schema import Schema, SchemaError
 
@@ -16,6 +16,11 @@ _TOOL_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 
 #: Endpoints of events: each has connections, and a job for each event.
 MAX_EVENT_HOOKS: Final = 20
+
+
+#: A label is part of the API's names of tools; a variable, of a file's name too.
+_LABEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
 
 
 def broken_tool_rules(config: Config, *, needed: frozenset[str], schemas: bool) -> Iterator[tuple[set[str], str]]:
@@ -41,6 +46,8 @@ def broken_tool_rules(config: Config, *, needed: frozenset[str], schemas: bool) 
             f"{table}.url needs a secret that signs its requests; set SUBMILLI_HOOK_SECRET in the environment",
         )
     yield from _tools_of_agents(config)
+    for name, agent in config.agents.items():
+        yield from _mcp_of_agent(config, f"agents.{name}", agent, is_needed="openai_api_key" in needed)
 
 
 def _tool(
@@ -107,3 +114,46 @@ def _tools_of_agents(config: Config) -> Iterator[tuple[set[str], str]]:
                 yield {key, "tools"}, f'{key}: "{tool}" is unknown; the tools are {", ".join(known)}'
             elif agent.tools.count(tool) > 1:
                 yield {key}, f'{key} names "{tool}" twice; remove one'
+
+
+def _mcp_of_agent(config: Config, path: str, agent: Agent, *, is_needed: bool) -> Iterator[tuple[set[str], str]]:
+    key = f"{path}.mcp"
+    if agent.mcp and agent.provider != "openai":
+        yield (
+            {key, f"{path}.provider"},
+            f'{key} needs {path}.provider = "openai"; an agent of another provider cannot call servers',
+        )
+    if len(agent.mcp) > MAX_MCP:
+        yield {key}, f"{key} has {len(agent.mcp)} servers; expected at most {MAX_MCP}"
+    labels = [server.server_label for server in agent.mcp]
+    for n, server in enumerate(agent.mcp, 1):
+        yield from _mcp(config, f"{key}[{n}]", server, is_needed=is_needed)
+        if labels.index(server.server_label) < n - 1:
+            yield (
+                {f"{key}[{n}].server_label"},
+                f'{key}[{n}].server_label = "{server.server_label[:64]}" is used twice; choose another',
+            )
+
+
+def _mcp(config: Config, path: str, server: Mcp, *, is_needed: bool) -> Iterator[tuple[set[str], str]]:
+    if not _LABEL.fullmatch(server.server_label):
+        key, shown_label = f"{path}.server_label", server.server_label[:64]
+        yield {key}, f'{key} = "{shown_label}": expected up to 64 letters, digits, _ and -, a letter first'
+    key = f"{path}.server_url"
+    try:
+        scheme = parse_hook_url(server.server_url).scheme
+    except ValueError as error:
+        yield {key}, f'{key} = "{shown(server.server_url)}": expected {error}'
+    else:
+        if scheme != "https":
+            yield {key}, f'{key} = "{shown(server.server_url)}": expected https://, since the provider calls it over the internet'
+    key, variable = f"{path}.authorization_env", server.authorization_env
+    if variable and not _VARIABLE.fullmatch(variable):
+        yield {key}, f'{key} = "{variable[:64]}": expected the name of an environment variable, in capitals'
+    elif variable and field_of(variable) is not None:
+        yield {key}, f'{key} = "{variable}": expected a variable of the server\'s own; this one is a secret of the gateway'
+    elif variable and is_needed and not config.secrets.mcp.get(variable):
+        yield {key}, f'{key} = "{variable}" is not set; set {variable} in the environment'
+    strange = [name for name in server.approve if server.allowed_tools and name not in server.allowed_tools]
+    if strange:
+        yield {f"{path}.approve", f"{path}.allowed_tools"}, f'{path}.approve has "{strange[0]}", which allowed_tools lacks'

@@ -243,6 +243,31 @@ class AiIn:
         call = self._call
         call.dialogue.on(call.tools.take(event, self._response_of(event.response_id)))
 
+    # -- remote MCP servers -----------------------------------------------------------------------------------------------
+
+    def _on_mcp_call(self, event: ai.McpCall) -> None:
+        call = self._call
+        call.dialogue.on(call.tools.take_mcp(event, self._response_of(event.response_id)))
+
+    def _on_mcp_done(self, event: ai.McpCallDone) -> None:
+        settled = self._call.tools.on_mcp_done(event)
+        if settled is not None:
+            self._call.dialogue.on(settled)
+
+    def _on_mcp_approval(self, event: ai.McpApproval) -> None:
+        call = self._call
+        approves = any(one.server_label == event.server_label and event.name in one.approve for one in call.agent.mcp)
+        call.events.note("mcp_approval", name=event.name[:64], server=event.server_label[:64], approved=approves)
+        if not approves:
+            log.warning("the MCP tool %s is not approved", event.name[:64], extra={"call_sid": call.sid})
+        call.ai.approve_mcp(event.item_id, approves=approves)
+        call.dialogue.on(call.tools.take_mcp(event, self._response_of(event.response_id)))
+
+    def _on_mcp_list_failed(self, _: ai.McpListFailed) -> None:
+        call = self._call
+        if call.events.note("mcp_list_failed"):
+            log.warning("the tools of an MCP server cannot be listed: the agent has none of them", extra={"call_sid": call.sid})
+
 
 _HANDLERS: Final[dict[type, Callable[[AiIn, Any], None]]] = {
     ai.SessionCreated: AiIn._on_created,
@@ -258,6 +283,10 @@ _HANDLERS: Final[dict[type, Callable[[AiIn, Any], None]]] = {
     ai.AgentTranscript: AiIn._on_agent_transcript,
     ai.AgentTranscriptDelta: AiIn._on_agent_transcript_delta,
     ai.ToolCall: AiIn._on_tool_call,
+    ai.McpCall: AiIn._on_mcp_call,
+    ai.McpCallDone: AiIn._on_mcp_done,
+    ai.McpApproval: AiIn._on_mcp_approval,
+    ai.McpListFailed: AiIn._on_mcp_list_failed,
     ai.TokenLimit: AiIn._on_token_limit,
     ai.AiError: AiIn._on_error,
     ai.Unreadable: AiIn._on_unreadable,

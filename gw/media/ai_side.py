@@ -106,6 +106,10 @@ class AiSide:
         """Send a tool's output."""
         self._send(partial(self.leg.tool_output, call_id, output))
 
+    def approve_mcp(self, request_id: str, *, approves: bool) -> None:
+        """Answer whether the provider may call a tool of a remote MCP server."""
+        self._send(partial(self.leg.approve_mcp, request_id, approves=approves))
+
     def truncate(self, truncations: Iterable[Truncation]) -> None:
         """Send how much the caller heard of the current session's items."""
         for item_id, heard_ms in truncations:

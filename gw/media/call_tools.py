@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import msgspec
+
 from gw import bus
 from gw.call import prompts
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import ToolOutcome
-from gw.call.tool_calls import ToolCalls, ToolRecord
+from gw.call.dialogue.rules import MCP_APPROVAL, MCP_CALL
+from gw.call.tool_calls import MCP_PREFIX, ToolCalls, ToolRecord
 from gw.config import Say, Tool
 from gw.media.ai_side import AiSide
 from gw.media.call_events import CallEvents
@@ -46,6 +49,15 @@ _OUTPUTS: Final[dict[ToolOutcome, tuple[Status, str]]] = {
 }
 
 
+class _McpCall(msgspec.Struct):
+    """A call that the provider carries out, or a question about one. `called_ms`: in the call's time."""
+
+    name: str
+    called_ms: int
+    is_question: bool
+    status: Status = "unknown_outcome"
+
+
 class CallTools:
     """One call's tools."""
 
@@ -59,6 +71,7 @@ class CallTools:
         self._facts = facts
         self._now_ms = now_ms
         self.calls = ToolCalls(events.sid, events.resumed.n if events.resumed is not None else 0)
+        self._mcp: dict[str, _McpCall] = {}  # those without an end, as many as the dialogue keeps open
 
     @property
     def open_jobs(self) -> list[str]:
@@ -75,10 +88,44 @@ class CallTools:
         self.calls.on_call(event.call_id, event.name, event.arguments if is_readable else "", self._now_ms())
         return given.ToolCall(response_id, event.call_id, event.name, is_readable)
 
+    # -- from the AI's provider: remote MCP servers -----------------------------------------------------------------------
+
+    def take_mcp(self, event: ai.McpCall | ai.McpApproval, response_id: str) -> given.ToolCall:
+        """Record a call that the provider carries out, or its question. Returns the dialogue's input: for it they are tools."""
+        call_id, is_question = MCP_PREFIX + event.item_id, isinstance(event, ai.McpApproval)
+        if not is_question:
+            self._events.note("tool_call", name=event.name[:_NAME_CHARS], id=event.item_id[:128], item=event.item_id[:128])
+        self._mcp.setdefault(call_id, _McpCall(event.name, self._now_ms(), is_question))
+        return given.ToolCall(response_id, call_id, MCP_APPROVAL if is_question else MCP_CALL)
+
+    def on_mcp_done(self, event: ai.McpCallDone) -> given.ToolSettled | None:
+        """Record the end of a call. Returns the dialogue's input; None for a call that is not awaited."""
+        return self._end_mcp(MCP_PREFIX + event.item_id, "unavailable" if event.failed else "ok")
+
+    def on_session_lost(self) -> list[given.ToolSettled]:
+        """Give up the calls of a session that is gone: the provider cannot report their ends. Returns the dialogue's inputs."""
+        settled = [self._end_mcp(call_id, "unknown_outcome") for call_id, call in self._mcp.items() if not call.is_question]
+        return [one for one in settled if one is not None]
+
+    def _end_mcp(self, call_id: str, status: Status) -> given.ToolSettled | None:
+        call = self._mcp.get(call_id)
+        if call is None or call.is_question:
+            return None
+        call.status = status
+        return given.ToolSettled(call_id)
+
+    def _close_mcp(self, call_id: str) -> None:
+        """Note the end of a call. The AI has its result from the provider."""
+        call = self._mcp.pop(call_id)
+        if not call.is_question:
+            self._note_end(call.name, call_id, call.status, call.called_ms)
+
     # -- the dialogue's commands ------------------------------------------------------------------------------------------
 
     def want(self, command: do.WantTool) -> None:
-        """Have control carry a call out."""
+        """Have control carry a call out. Calls of MCP servers are the provider's."""
+        if command.call_id in self._mcp:
+            return
         record = self.calls.get(command.call_id)
         job_id = self.calls.want(command.call_id)
         body = ToolCall(id=job_id, tool=record.name, arguments=record.arguments, call=self._facts)
@@ -91,6 +138,9 @@ class CallTools:
 
     def send_output(self, command: do.ToolOutput) -> None:
         """Send the AI a call's output."""
+        if command.call_id in self._mcp:
+            self._close_mcp(command.call_id)
+            return
         record = self._take_result(command.call_id, command.result)
         self._side.tool_output(command.call_id, record.output or "")
 
@@ -109,11 +159,14 @@ class CallTools:
             status, output = _OUTPUTS[result]
             self.calls.close(call_id, output, status)
         record.output = record.result
-        ms, name = self._now_ms() - record.called_ms, record.name[:_NAME_CHARS]
-        self._events.note("tool_called", tool=name, id=self.calls.job_id(call_id)[:512], status=record.status, ms=ms)
-        level = logging.INFO if record.status == "ok" else logging.WARNING
-        log.log(level, "tool %s: %s after %d ms", name, record.status, ms, extra={"call_sid": self._events.sid})
+        self._note_end(record.name, self.calls.job_id(call_id), record.status, record.called_ms)
         return record
+
+    def _note_end(self, tool: str, call_id: str, status: str, called_ms: int) -> None:
+        ms, name = self._now_ms() - called_ms, tool[:_NAME_CHARS]
+        self._events.note("tool_called", tool=name, id=call_id[:512], status=status, ms=ms)
+        level = logging.INFO if status == "ok" else logging.WARNING
+        log.log(level, "tool %s: %s after %d ms", name, status, ms, extra={"call_sid": self._events.sid})
 
     def filler_of(self, name: str) -> str:
         """Return the system item before a response that bridges the wait for a tool."""

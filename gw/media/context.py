@@ -234,7 +234,8 @@ class MediaContext:
         """Make an AI leg for one call."""
         if agent.provider == "parrot":
             return ParrotLeg(self.prompts)
-        return OpenAiLeg(agent, self.config.secrets.openai_api_key, self.tls, self.cells.pongs["ai"].add, self.config.tools)
+        secrets = self.config.secrets
+        return OpenAiLeg(agent, secrets.openai_api_key, self.tls, self.cells.pongs["ai"].add, self.config.tools, secrets.mcp)
 
     def may_open(self) -> bool:
         """Return whether one more media socket is accepted: a slot is free, or an admitted call expected."""

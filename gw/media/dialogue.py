@@ -94,6 +94,7 @@ class CallDialogue:
         self._end_reason: Reason | None = None  # of the stream, or of a wish from outside
         self._end_detail = ""
         self._was_ready = False
+        self._given_up: list[given.ToolSettled] = []  # calls of a session that is gone
         self._cause, self._cause_detail = Reason.AI_LOST, ""  # why the machine fell back
         self._lost = ""  # why the last session failed, a label of gw_ai_reconnects_total, until another is ready
         self._silent_since_ms: int | None = None  # the caller waits for an answer and hears nothing
@@ -197,6 +198,8 @@ class CallDialogue:
         self._measure_silence()
         if machine.deadline_ms < self._due_ms:
             self._alarm.set()
+        while self._given_up:
+            self.on(self._given_up.pop())
 
     def _update_state(self) -> None:
         now, machine = self._state.now, self._machine
@@ -223,7 +226,8 @@ class CallDialogue:
                 log.warning("the caller waited %.1f s in silence", silent_ms / _MS, extra={"call_sid": self._events.sid})
 
     def _end_session(self) -> None:
-        """Close what a session left open: its response, its turns."""
+        """Close what a session left open: its response, its turns, what only its provider could settle."""
+        self._given_up = self._tools.on_session_lost()
         self._downlink.end_open_response()
         self.report_turns(self._turns.on_ai_lost())
 

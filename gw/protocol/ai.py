@@ -140,6 +140,36 @@ class TokenLimit(NamedTuple):
     reset_s: float
 
 
+class McpCall(NamedTuple):
+    """The provider calls a tool of a remote MCP server for the agent. `item_id` names the call."""
+
+    response_id: str
+    item_id: str
+    name: str
+
+
+class McpCallDone(NamedTuple):
+    """A tool of a remote MCP server has answered or failed. The provider has given the AI its output."""
+
+    item_id: str
+    failed: bool
+
+
+class McpApproval(NamedTuple):
+    """The provider asks whether it may call a tool of a remote MCP server."""
+
+    response_id: str
+    item_id: str
+    server_label: str
+    name: str
+
+
+class McpListFailed(NamedTuple):
+    """The provider could not list the tools of a remote MCP server: the agent has none of them."""
+
+    item_id: str
+
+
 class AiError(NamedTuple):
     """An error event of the AI.
 
@@ -182,6 +212,10 @@ AiEvent = (
     | AgentTranscript
     | AgentTranscriptDelta
     | ToolCall
+    | McpCall
+    | McpCallDone
+    | McpApproval
+    | McpListFailed
     | TokenLimit
     | AiError
     | Unreadable

@@ -70,6 +70,7 @@ _T = TypeVar("_T")
 # -- the wire's own shapes: all fields but the type are optional, as in the openai package; handlers check for missing ones ---
 
 _NONE: Final = msgspec.Raw()
+_NULL: Final = msgspec.Raw(b"null")
 #: Names of items, responses, calls and tools, kept and sent back, hence bounded. OpenAI's are below 40.
 _Id = Annotated[str, msgspec.Meta(max_length=1024)]
 #: The longest offset in the audio. A session lasts an hour; the bound is a database column's.
@@ -173,6 +174,8 @@ class _Item(msgspec.Struct):
     call_id: _Id | None = None
     name: _Id | None = None
     arguments: str | None = None
+    server_label: _Id | None = None
+    error: msgspec.Raw = _NONE
 
 
 _event: Final = msgspec.json.Decoder(_Event)
@@ -455,9 +458,14 @@ def _speech_stopped(event: _Event) -> ai.SpeechStopped:
     return ai.SpeechStopped(_needed(event.item_id, "item_id"))
 
 
-def _item_done(event: _Event) -> ai.ToolCall | ai.ResponseAlive:
+def _item_done(event: _Event) -> ai.ToolCall | ai.McpCallDone | ai.McpApproval | ai.ResponseAlive:
     """A function call counts once its item is done: the earliest moment. Calls that were cut short are left out."""
     item = _part(_item, event.item, "item")
+    if item.type == "mcp_call":
+        return ai.McpCallDone(_needed(item.id, "item.id"), failed=item.error not in (_NONE, _NULL))
+    if item.type == "mcp_approval_request":
+        names = (item.server_label or "", _needed(item.name, "item.name"))
+        return ai.McpApproval(event.response_id or "", _needed(item.id, "item.id"), *names)
     if item.type != "function_call" or item.status not in (None, "completed"):
         return _response_alive(event)
     return ai.ToolCall(
@@ -467,6 +475,26 @@ def _item_done(event: _Event) -> ai.ToolCall | ai.ResponseAlive:
         _needed(item.name, "item.name"),
         item.arguments or "{}",
     )
+
+
+def _item_added(event: _Event) -> ai.McpCall | ai.ResponseAlive:
+    """A call of a remote MCP server begins with its item: the response may end before the server has answered."""
+    item = _part(_item, event.item, "item")
+    if item.type != "mcp_call":
+        return _response_alive(event)
+    return ai.McpCall(event.response_id or "", _needed(item.id, "item.id"), item.name or "")
+
+
+def _mcp_completed(event: _Event) -> ai.McpCallDone:
+    return ai.McpCallDone(_needed(event.item_id, "item_id"), failed=False)
+
+
+def _mcp_failed(event: _Event) -> ai.McpCallDone:
+    return ai.McpCallDone(_needed(event.item_id, "item_id"), failed=True)
+
+
+def _mcp_list_failed(event: _Event) -> ai.McpListFailed:
+    return ai.McpListFailed(_needed(event.item_id, "item_id"))
 
 
 def _ai_error(event: _Event) -> ai.AiError:
@@ -509,7 +537,11 @@ _EVENTS: Final[dict[str, Callable[[_Event], ai.AiEvent]]] = {
     "response.output_audio.delta": _audio_delta,
     "response.output_audio_transcript.done": _agent_transcript,
     "response.output_audio_transcript.delta": _agent_transcript_delta,
+    "response.output_item.added": _item_added,
     "response.output_item.done": _item_done,
+    "response.mcp_call.completed": _mcp_completed,
+    "response.mcp_call.failed": _mcp_failed,
+    "mcp_list_tools.failed": _mcp_list_failed,
     "conversation.item.input_audio_transcription.completed": _caller_transcript,
     "conversation.item.input_audio_transcription.failed": _caller_transcript_failed,
     "input_audio_buffer.speech_started": _speech_started,
@@ -547,6 +579,24 @@ def _functions_of(agent: Agent, tools: Mapping[str, Tool]) -> list[Function]:
             parameters = msgspec.Raw(tool.parameters.encode())
             functions.append({"type": "function", "name": name, "description": tool.description, "parameters": parameters})
     return functions
+
+
+def _mcp_of(agent: Agent, tokens: Mapping[str, str]) -> list[dict[str, object]]:
+    """Return the agent's remote MCP servers. `tokens`: by the variables that the configuration names."""
+    servers = []
+    for server in agent.mcp:
+        described: dict[str, object] = {
+            "type": "mcp",
+            "server_label": server.server_label,
+            "server_url": server.server_url,
+            "require_approval": "always",
+        }
+        if server.authorization_env:
+            described["authorization"] = tokens.get(server.authorization_env, "")
+        if server.allowed_tools:
+            described["allowed_tools"] = server.allowed_tools
+        servers.append(described)
+    return servers
 
 
 def append(payload: str) -> bytes:
@@ -601,8 +651,16 @@ class Dialect:
     def __init__(self) -> None:
         self._count = 0
 
-    def session_update(self, agent: Agent, tools: Mapping[str, Tool] = MappingProxyType({})) -> bytes:
-        """Build the session: mu-law in both directions, the agent's turn-taking, its tools. `tools`: the configured ones."""
+    def session_update(
+        self,
+        agent: Agent,
+        tools: Mapping[str, Tool] = MappingProxyType({}),
+        mcp_tokens: Mapping[str, str] = MappingProxyType({}),
+    ) -> bytes:
+        """Build the session: mu-law in both directions, the agent's turn-taking, its tools.
+
+        `tools`: the configured ones. `mcp_tokens`: of remote MCP servers, by variable.
+        """
         turns = agent.turns
         session = {
             "type": "realtime",
@@ -618,7 +676,7 @@ class Dialect:
                 },
                 "output": {"format": {"type": PCMU}, "voice": agent.voice, "speed": 1.0},
             },
-            "tools": _functions_of(agent, tools),
+            "tools": [*_functions_of(agent, tools), *_mcp_of(agent, mcp_tokens)],
             "tool_choice": "auto",
             "max_output_tokens": "inf",
         }
@@ -643,6 +701,12 @@ class Dialect:
     def function_call(self, call_id: str, name: str, arguments: str) -> bytes:
         """Add a tool call of an earlier session. Its output follows by `tool_output`. `arguments`: JSON."""
         return self._create_item({"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments})
+
+    def mcp_approval(self, request_id: str, *, approves: bool) -> bytes:
+        """Answer the provider's question whether it may call a tool of a remote MCP server."""
+        reason = {} if approves else {"reason": "The operator of this agent has not approved the tool."}
+        answer = {"type": "mcp_approval_response", "approval_request_id": request_id, "approve": approves}
+        return self._create_item({**answer, **reason})
 
     def delete_item(self, item_id: str) -> bytes:
         """Remove an item from the conversation."""

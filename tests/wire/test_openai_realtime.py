@@ -28,6 +28,9 @@ HEARD: dict[str, ai.AiEvent] = {
     "input_audio_buffer.speech_stopped": ai.SpeechStopped("item_001"),
     "error": ai.AiError("str", "str", False, "passing"),
     "session.updated": ai.SessionReady(),
+    "response.mcp_call.completed": ai.McpCallDone("item_001", failed=False),
+    "response.mcp_call.failed": ai.McpCallDone("item_001", failed=True),
+    "mcp_list_tools.failed": ai.McpListFailed("item_001"),
 }
 
 

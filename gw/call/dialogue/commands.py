@@ -9,8 +9,11 @@ from gw.call.state import Reason
 
 #: Cause of an interruption. model: the AI. cut: long speech. cut_words: the words of shorter speech.
 Verdict = Literal["model", "cut", "cut_words"]
-#: Origin of a tool's output. settled: control. ok: the agent hung up. started: it runs in the background. The others are errors.
-ToolOutcome = Literal["settled", "ok", "started", "unknown_tool", "invalid_arguments", "busy", "cancelled", "unknown_outcome"]
+#: Origin of a tool's output. settled: control. ok: the agent hung up. started: it runs in the background. yielded: it waited for
+#: the AI to continue, which it does. The others are errors.
+ToolOutcome = Literal[
+    "settled", "ok", "started", "yielded", "unknown_tool", "invalid_arguments", "busy", "cancelled", "unknown_outcome"
+]
 
 
 class Prompt(StrEnum):

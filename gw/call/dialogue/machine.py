@@ -399,6 +399,8 @@ class Dialogue:
             self.debt = Prompt.ANSWER  # if it fails, it is requested again
 
     def _take_response(self, response_id: str) -> None:
+        if self.open_tools:
+            self._yield_tools()
         if self.response is not Response.REQUESTED:
             self.asked, self.survives = None, self.insists
         self.response, self.response_id = Response.ACTIVE, response_id
@@ -753,7 +755,15 @@ class Dialogue:
             return True
         return any(tool.call_id == call_id for tool in self.open_tools)
 
+    def _yield_tools(self) -> None:
+        """Close what only waited for the AI to continue."""
+        for tool in self.open_tools:
+            if self.rules.tools[tool.name].yields:
+                self._close_tool(tool)
+                self._answer_tool(tool.call_id, "yielded")
+
     def _open_tool(self, event: given.ToolCall) -> None:
+        self._yield_tools()
         rules = self.rules.tools[event.name]
         tool = OpenTool(event.call_id, event.response_id, event.name, self.now + rules.timeout_ms + limits.TOOL_MARGIN_MS)
         self.open_tools = (*self.open_tools, tool)

@@ -67,6 +67,15 @@ ROLLOVER_RETRY_MS: Final = 5000
 TEXT_MS: Final = 3000
 
 
+#: Names under which calls of remote MCP servers, and questions about them, are tools. Not names that a configuration can have.
+MCP_CALL: Final = "MCP call"
+MCP_APPROVAL: Final = "MCP approval"
+#: Bound on a call of an MCP server. The provider has its own; this one is for a provider that never answers.
+MCP_TIMEOUT_MS: Final = 60_000
+#: Time the AI has to continue after an approval, before a response is requested.
+AFTER_APPROVAL_MS: Final = 1000
+
+
 class ToolRules(NamedTuple):
     """Rules of one tool's calls."""
 
@@ -75,6 +84,7 @@ class ToolRules(NamedTuple):
     filler: Filler = "sound"
     filler_after_ms: int = 1200  # from the later of the call and the end of what is heard
     cancels: bool = False  # an interruption ends it
+    yields: bool = False  # another call, or a response that begins, ends it: nothing is answered for it then
 
 
 class Rules(NamedTuple):
@@ -122,7 +132,7 @@ def rules_of(
         cut_after_ms=min(turns.min_speech_ms + turns.silence_ms, _ms(turns.resume_after_s)),
         resume_after_ms=_ms(turns.resume_after_s),
         protect_greeting_ms=turns.protect_greeting_ms,
-        tools={name: _tool_rules(tools[name]) for name in agent.tools if name in tools},
+        tools={name: _tool_rules(tools[name]) for name in agent.tools if name in tools} | (_MCP_RULES if agent.mcp else {}),
         hang_up_tool=HANG_UP_TOOL if HANG_UP_TOOL in agent.tools else "",
         answer_ms=_ms(media.ai_answer_s),
         stall_ms=_ms(media.ai_stall_s),
@@ -137,6 +147,12 @@ def rules_of(
         collect_keys=agent.keys.mode == "collect" and not is_parrot,
         max_keys=agent.keys.max_digits,
     )
+
+
+_MCP_RULES: Final = {
+    MCP_CALL: ToolRules(timeout_ms=MCP_TIMEOUT_MS),
+    MCP_APPROVAL: ToolRules(timeout_ms=AFTER_APPROVAL_MS - TOOL_MARGIN_MS, filler="none", yields=True),
+}
 
 
 def _tool_rules(tool: Tool) -> ToolRules:

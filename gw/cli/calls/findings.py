@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
 from gw.call.state import Reason
+from gw.call.tool_calls import MCP_PREFIX
 from gw.cli.calls.reason_words import ENDINGS, RECORDING_TROUBLES, REPLACED
 from gw.control.rows import CallDetails, EventRow, QualityRow, Scalar
 
@@ -59,6 +60,11 @@ _DIALOGUE: Final[dict[str, tuple[Weight, str, str]]] = {
         "odd",
         "tools",
         "The AI repeated a tool call, which was answered once; nothing needs to be done.",
+    ),
+    "mcp_list_failed": (
+        "odd",
+        "tools",
+        "The AI's provider could not list the tools of an MCP server, so the agent had none: check server_url and its token.",
     ),
     "unreadable": (
         "odd",
@@ -257,11 +263,12 @@ def _dialogue(call: CallDetails) -> Iterator[Finding]:
 
 def _tools(call: CallDetails) -> Iterator[Finding]:
     """Yield a finding for each kind of failure of each tool."""
-    failed = Counter((event.data.get("tool"), event.data.get("status")) for event in _events(call, "tool_called"))
-    for (tool, status), count in failed.items():
+    ended = [(event.data, str(event.data.get("id")).startswith(MCP_PREFIX)) for event in _events(call, "tool_called")]
+    failed = Counter((data.get("tool"), data.get("status"), is_remote) for data, is_remote in ended)
+    for (tool, status, is_remote), count in failed.items():
         if status not in ("ok", "cancelled"):
-            text = f"The tool {tool} gave no result {_times(count)}: {status}. Try it with `tools try {tool}`."
-            yield Finding("odd", "tools", text)
+            remedy = "Look into the log of its MCP server" if is_remote else f"Try it with `tools try {tool}`"
+            yield Finding("odd", "tools", f"The tool {tool} gave no result {_times(count)}: {status}. {remedy}.")
 
 
 def _interruptions(call: CallDetails) -> Iterator[Finding]:
@@ -393,6 +400,10 @@ def event_sentence(event: EventRow) -> str:
             return f"the AI calls {data.get('name')}"
         case "tool_called":
             return f"tool {data.get('tool')}: {data.get('status')} after {data.get('ms')} ms"
+        case "mcp_approval":
+            return f"the MCP tool {data.get('name')} was {'approved' if data.get('approved') else 'not approved'}"
+        case "mcp_list_failed":
+            return "the tools of an MCP server could not be listed"
         case "answer_failed":
             return f"a response failed, and was requested again{_detail(data)}"
         case "session_lost":

@@ -85,6 +85,9 @@ class AiLeg(Protocol):
     def tool_output(self, call_id: str, output: str) -> None:
         """Send the output of a tool call."""
 
+    def approve_mcp(self, request_id: str, *, approves: bool) -> None:
+        """Answer whether the provider may call a tool of a remote MCP server."""
+
     def wake(self) -> None:
         """Make the waiting `read` return, or the next one."""
 

@@ -66,6 +66,7 @@ class OpenAiLeg:
         "_api_key",
         "_close_code",
         "_dialect",
+        "_mcp_tokens",
         "_on_pongs",
         "_reader",
         "_socket",
@@ -82,16 +83,18 @@ class OpenAiLeg:
         tls: ssl.SSLContext,
         on_pongs: Callable[[float], None] = lambda count: None,
         tools: Mapping[str, Tool] = MappingProxyType({}),
+        mcp_tokens: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`tls`: built once per process; building one takes 24 ms. `on_pongs`: receives the number of pings answered.
 
-        `tools`: the configured ones.
+        `tools`: the configured ones. `mcp_tokens`: of remote MCP servers, by variable.
         """
         self._agent = agent
         self._api_key = api_key
         self._tls = tls
         self._on_pongs = on_pongs
         self._tools = tools
+        self._mcp_tokens = mcp_tokens
         self._close_code = NORMAL
         self._dialect = openai_realtime.Dialect()
         self._socket: WebSocket | None = None
@@ -124,7 +127,7 @@ class OpenAiLeg:
             transport, MAX_MESSAGE_BYTES, is_client=True, first=behind, may_skip=openai_realtime.may_skip, on_pongs=self._on_pongs
         )
         self._reader = MessageReader(self._socket, _parse, openai_realtime.split)
-        self._send(self._dialect.session_update(self._agent, self._tools))
+        self._send(self._dialect.session_update(self._agent, self._tools, self._mcp_tokens))
 
     def _shake_hands(self, transport: Transport | TlsTransport, handshake: ClientHandshake) -> bytes:
         """Read the answer to the upgrade. Returns what was read behind it. Raises AiLegError when it is not a 101."""
@@ -196,6 +199,9 @@ class OpenAiLeg:
 
     def tool_output(self, call_id: str, output: str) -> None:
         self._send(self._dialect.tool_output(call_id, output))
+
+    def approve_mcp(self, request_id: str, *, approves: bool) -> None:
+        self._send(self._dialect.mcp_approval(request_id, approves=approves))
 
     def _send(self, message: bytes) -> None:
         if self._socket is not None:

@@ -94,6 +94,9 @@ class ParrotLeg:
     def tool_output(self, call_id: str, output: str) -> None:
         """Do nothing: the parrot's only tool is hanging up."""
 
+    def approve_mcp(self, request_id: str, *, approves: bool) -> None:
+        """Do nothing: the parrot has no provider."""
+
     def wake(self) -> None:
         self._woken = True
         self._ready.set()

@@ -12,7 +12,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gw.twin.ai.ledger import SentResponse
+from gw.twin.ai.ledger import McpTool, SentResponse
 
 Event = dict[str, Any]
 
@@ -57,7 +57,10 @@ _ITEM_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
     "message": ("role",),
     "function_call": ("call_id", "name", "arguments"),
     "function_call_output": ("call_id", "output"),
+    "mcp_approval_response": ("approval_request_id",),
 }
+#: Keys that each kind of tool must have.
+_TOOL_KEYS: Final[Mapping[str, tuple[str, ...]]] = {"function": ("name",), "mcp": ("server_label", "server_url")}
 #: Types of content that each role may have.
 _CONTENT: Final[Mapping[str, tuple[str, ...]]] = {
     "system": ("input_text",),
@@ -135,10 +138,11 @@ def settings_of(session: object) -> SessionSettings:
         where = "session.audio.input.turn_detection.type"
         raise SettingsError("invalid_value", f"Invalid value: '{vad.get('type')}'.", where)
     for tool in whole.get("tools", []):
-        if not isinstance(tool, dict) or tool.get("type") != "function" or not tool.get("name"):
-            raise SettingsError(
-                "missing_required_parameter", "Missing required parameter: 'session.tools[].name'.", "session.tools"
-            )
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        for name in _TOOL_KEYS.get(str(kind), ("type",)):
+            if not isinstance(tool, dict) or not tool.get(name):
+                message = f"Missing required parameter: 'session.tools[].{name}'."
+                raise SettingsError("missing_required_parameter", message, "session.tools")
     return SessionSettings(
         input_format=_format(heard, "session.audio.input"),
         output_format=_format(spoken, "session.audio.output"),
@@ -248,6 +252,32 @@ def function_call(sent: SentResponse, item: Event, index: int, pieces: int = 1) 
     }
     yield {"type": "response.output_item.done", "response_id": sent.response_id, "output_index": index, "item": item}
     yield {"type": "conversation.item.done", "previous_item_id": sent.item_id, "item": item}
+
+
+def mcp_item(item_id: str, kind: str, tool: McpTool, **more: object) -> Event:
+    """Build an item of a remote MCP server: a question about a call, or the call."""
+    named = {"name": tool.name, "server_label": tool.server_label, "arguments": tool.arguments}
+    return {"id": item_id, "object": "realtime.item", "type": kind, **named, **more}
+
+
+def mcp_approval(sent: SentResponse, item: Event, index: int) -> Iterator[Event]:
+    """Yield the events of a question about a call, item `index` of the response."""
+    for kind in ("response.output_item.added", "response.output_item.done"):
+        yield {"type": kind, "response_id": sent.response_id, "output_index": index, "item": item}
+    yield {"type": "conversation.item.done", "previous_item_id": sent.item_id, "item": item}
+
+
+def mcp_begins(response_id: str, item: Event) -> Iterator[Event]:
+    """Yield the events of an approved call that begins."""
+    yield {"type": "response.output_item.added", "response_id": response_id, "output_index": 0, "item": item}
+    yield {"type": "response.mcp_call.in_progress", "item_id": item["id"], "output_index": 0}
+
+
+def mcp_ends(response_id: str, item: Event) -> Iterator[Event]:
+    """Yield the events of a call that ended. `item`: with its output or error."""
+    kind = "failed" if item.get("error") else "completed"
+    yield {"type": f"response.mcp_call.{kind}", "item_id": item["id"], "output_index": 0}
+    yield {"type": "response.output_item.done", "response_id": response_id, "output_index": 0, "item": item}
 
 
 def response(sent: SentResponse, output: list[Event], failure: Event | None = None) -> Event:

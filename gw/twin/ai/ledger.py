@@ -70,6 +70,17 @@ class Item(NamedTuple):
     call_id: str
 
 
+class McpTool(NamedTuple):
+    """A tool of a remote MCP server that the AI asks to call. `takes_s`: from the approval on."""
+
+    name: str
+    server_label: str = "crm"
+    arguments: str = '{"number":"12"}'
+    takes_s: float = 0.1
+    fails: bool = False
+    ends: bool = True  # False: nothing more is heard of the call
+
+
 class SentCall(NamedTuple):
     """A tool call of the AI."""
 
@@ -183,6 +194,8 @@ class AiLedger:
     debts: list[Debt] = field(default_factory=list)
     errors: list[SentError] = field(default_factory=list)
     tool_outputs: list[Mapping[str, Any]] = field(default_factory=list)
+    mcp_questions: dict[str, tuple[str, McpTool]] = field(default_factory=dict)  # by item: the response, and the tool
+    mcp_answers: list[Mapping[str, Any]] = field(default_factory=list)
     transcriptions: list[Mapping[str, Any]] = field(default_factory=list)  # usage of each
     turns_ms: list[tuple[int, int]] = field(default_factory=list)  # the caller's turns: start and end
     violations: list[str] = field(default_factory=list)  # acts of the client that are allowed but careless

@@ -13,6 +13,7 @@ from typing import Final, Literal, get_args
 
 from gw.twin import speech
 from gw.twin.ai.faults import RESPONSES, TURNS, Call, Strike
+from gw.twin.ai.ledger import McpTool
 from gw.twin.sound import RATE_HZ
 
 ConnectFault = Literal[
@@ -74,6 +75,8 @@ class AiScript:
     hang_up_tool: str = "hang_up"
     tool: str = "look_up"  # called by faults
     calls: Mapping[int, tuple[Call, ...]] = field(default_factory=dict)  # of tools, by number of the response that makes them
+    mcp: Mapping[int, McpTool] = field(default_factory=dict)  # wanted from a server, by number of the response that asks
+    mcp_lists: bool = True  # the servers' tools can be listed
     agent_words: tuple[str, ...] = ("I hear you.",)
     caller_words: tuple[str, ...] = ("Something was said.",)
     seed: int = 0

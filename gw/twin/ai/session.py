@@ -17,7 +17,18 @@ import msgspec
 from gw.twin.ai import events
 from gw.twin.ai.events import Event, SessionSettings
 from gw.twin.ai.faults import TURNS, FaultyTurn
-from gw.twin.ai.ledger import KEPT_UPLINK_BYTES, AiLedger, Cancel, Create, Deletion, Item, Received, SentResponse, Truncate
+from gw.twin.ai.ledger import (
+    KEPT_UPLINK_BYTES,
+    AiLedger,
+    Cancel,
+    Create,
+    Deletion,
+    Item,
+    McpTool,
+    Received,
+    SentResponse,
+    Truncate,
+)
 from gw.twin.ai.script import AiScript
 from gw.twin.ai.sender import EventSender
 from gw.twin.ai.vad import EnergyVad
@@ -128,6 +139,7 @@ class AiSession:
             session = {**session, "audio": {"input": pcm, "output": pcm}}
         self._ledger.ready_s = time.monotonic()
         self._sender.send({"type": "session.updated", "session": session})
+        self._list_mcp(asked.get("tools", []))
         if self._script.hears_after_s is not None and len(self._ledger.updates) == 1:
             self._sender.send_later(self._script.hears_after_s, self._hear)
 
@@ -288,6 +300,8 @@ class AiSession:
             return
         if item["type"] == "function_call_output":
             self._ledger.tool_outputs.append(item)
+        if item["type"] == "mcp_approval_response":
+            self._on_approval(item)
         item = {"id": self._sender.ids.new("item"), "status": "completed", **item}
         parts = [part.get("text") for part in item["content"]] if item["type"] == "message" else [item.get("output")]
         text = "".join(part for part in parts if isinstance(part, str))
@@ -295,6 +309,35 @@ class AiSession:
         self._ledger.items.append(told)
         self._sender.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
         self._sender.send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
+
+    def _on_approval(self, item: Event) -> None:
+        """Have the server called, if the client approves."""
+        asked = self._ledger.mcp_questions.get(item["approval_request_id"])
+        if asked is None:
+            self._ledger.violations.append("an approval of nothing")
+            return
+        self._ledger.mcp_answers.append(item)
+        response_id, tool = asked
+        if item.get("approve") is not True:
+            return
+        call = events.mcp_item(self._sender.ids.new("mcp"), "mcp_call", tool, output=None, error=None)
+        for event in events.mcp_begins(response_id, call):
+            self._sender.send(event)
+        if tool.ends:
+            self._sender.send_later(tool.takes_s, self._end_mcp, response_id, call, tool)
+
+    def _end_mcp(self, response_id: str, call: Event, tool: McpTool) -> None:
+        ended = {"error": {"type": "http_error", "message": "503"}} if tool.fails else {"output": '{"name":"Ada"}'}
+        for event in events.mcp_ends(response_id, {**call, **ended}):
+            self._sender.send(event)
+
+    def _list_mcp(self, tools: list[Event]) -> None:
+        """List the tools of the session's remote MCP servers."""
+        for tool in tools:
+            if tool.get("type") == "mcp":
+                item_id = self._sender.ids.new("mcpl")
+                for state in ("in_progress", "completed" if self._script.mcp_lists else "failed"):
+                    self._sender.send({"type": f"mcp_list_tools.{state}", "item_id": item_id})
 
     def _calls(self) -> Iterator[str]:
         """Yield the call_ids of the conversation."""

@@ -122,7 +122,7 @@ class AiVoice:
 
     def _is_wordless(self, sent: SentResponse) -> bool:
         """Return whether a response calls tools without a word."""
-        return not sent.intended and sent.may_call and sent.number in self._script.calls
+        return not sent.intended and sent.may_call and (sent.number in self._script.calls or sent.number in self._script.mcp)
 
     def _open(self, sent: SentResponse) -> None:
         """Send the beginning of the response's item."""
@@ -230,6 +230,13 @@ class AiVoice:
         for call in calls:
             item = self._call_item(sent, call)
             for event in events.function_call(sent, item, len(output), call.pieces):
+                self._send(sent, event)
+            output.append(item)
+        tool = self._script.mcp.get(sent.number) if ending.status == "completed" and sent.may_call else None
+        if tool is not None:
+            item = events.mcp_item(self._sender.ids.new("mcpr"), "mcp_approval_request", tool)
+            self._ledger.mcp_questions[item["id"]] = (sent.response_id, tool)
+            for event in events.mcp_approval(sent, item, len(output)):
                 self._send(sent, event)
             output.append(item)
         error, failure = ending.error, None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gw.call.dialogue.machine import NEVER
-from gw.call.dialogue.rules import Interruptions, Rules, ToolRules
+from gw.call.dialogue.rules import AFTER_APPROVAL_MS, TOOL_MARGIN_MS, Interruptions, Rules, ToolRules
 from gw.verify import scenario_report as report
 from gw.verify.conversation.model import ConversationModel
 from gw.verify.conversation.state import RULES, Scenario
@@ -121,6 +121,13 @@ CANCELLED_JUDGED: Final = Scenario(
     _with_tools(lookup=_SILENT._replace(cancels=True), interruptions="gateway"),
     tools=("lookup",),
 )
+APPROVAL: Final = Scenario(
+    "an approval, after which the AI continues, or does not",
+    _with_tools(approval=ToolRules(timeout_ms=AFTER_APPROVAL_MS - TOOL_MARGIN_MS, filler="none", yields=True)),
+    tools=("approval", "lookup"),
+    faults=_faults("repeat"),
+    budget=1,
+)
 TOOL_ROLLOVER: Final = Scenario("a session expires while a tool runs", _TIMELESS, turns=0, tools=("lookup",), expires_ms=70_000)
 SLOW_TOOL: Final = Scenario("a tool slower than the idle limit", _IDLE._replace(idle_ms=8000), turns=0, tools=("lookup",))
 TOOL_IN_CLOSING: Final = Scenario("a tool called while closing", _IDLE, turns=0, tools=("lookup",))
@@ -177,7 +184,17 @@ SCENARIOS: Final = (
     *(SILENCE, PLAIN, JUDGED, FAILURES, HOLD, HOLD_JUDGED, RETRIES, SESSIONS),
     *(TOOLS, UNKNOWN_TOOL, TOOL_ELSEWHERE, LATE_RESULTS, SLOW_TOOL, TOOL_IN_CLOSING),
     *(TWO_TOOLS, TWO_TOOLS_SPOKEN_INTO, BACKGROUND, BACKGROUND_AND_TOOL, BACKGROUND_LATE),
-    *(FILLER, FILLER_ELSEWHERE, FILLER_TWICE, FILLER_SPOKEN_INTO, FILLER_SOUND, CANCELLED, CANCELLED_JUDGED, TOOL_ROLLOVER),
+    *(
+        FILLER,
+        FILLER_ELSEWHERE,
+        FILLER_TWICE,
+        FILLER_SPOKEN_INTO,
+        FILLER_SOUND,
+        CANCELLED,
+        CANCELLED_JUDGED,
+        APPROVAL,
+        TOOL_ROLLOVER,
+    ),
     *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, LONG_HOLD, PROTECTED),
     *(RECORDED, RECORDED_JUDGED),
     *(FINISHES, FINISHES_GOODBYE, KEYS, KEYS_UNHEARD),

@@ -115,6 +115,7 @@ def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str
         (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing) and not truth.replaced),
         (STREAM_IS_NOT_CALL, isinstance(event, given.FramesBack) and truth.replaced),
         (TOOL_ONCE, bool(truth.due) and truth.session == "ready" and machine.phase is Phase.TALK),
+        (TOOL_ONCE, isinstance(event, given.ResponseStarted | given.ToolCall) and _has_yielding(scenario, truth, event)),
         (TOOL_ONCE, bool(truth.open_tools) and _is_cut(scenario, step, truth) and _has_cancelled(scenario, truth)),
         (NOT_OVER_THE_CALLER, truth.toned and (truth.speaking or (truth.queued and not truth.starved))),
         (ENDS, step.comes_from_outside),
@@ -138,6 +139,14 @@ def _is_cut(scenario: Scenario, step: Happening, truth: Truth) -> bool:
 def _has_cancelled(scenario: Scenario, truth: Truth) -> bool:
     """A tool is still carried out that an interruption ends."""
     return any(_is_cancelled(scenario, call) for call in truth.open_tools)
+
+
+def _has_yielding(scenario: Scenario, truth: Truth, event: given.ResponseStarted | given.ToolCall) -> bool:
+    """A call is open, not this one, that ends when the AI continues."""
+    own = event.call_id if isinstance(event, given.ToolCall) else ""
+    if own in truth.answers:  # a repetition
+        return False
+    return any(scenario.rules.tools[call.name].yields and call.call_id != own for call in truth.open_tools)
 
 
 def _is_cancelled(scenario: Scenario, call: OpenCall) -> bool:
@@ -234,6 +243,8 @@ def _tool_output(scenario: Scenario, step: Happening, truth: Truth, command: do.
         broken.append(TOOL_ONCE)
     if result == "cancelled" and step.machine.phase is Phase.TALK and do.CancelTool(call_id) not in step.out:
         broken.append(TOOL_ONCE)
+    if result == "yielded" and not _yields(scenario, step, truth, call_id):
+        broken.append(TOOL_ONCE)
     if result == "ok":
         truth = truth._replace(hang_up=True, worded=truth.queued or truth.sounded)
     if result == "started":
@@ -241,6 +252,12 @@ def _tool_output(scenario: Scenario, step: Happening, truth: Truth, command: do.
             broken.append(TOOL_ONCE)
         return truth._replace(answers=(*truth.answers, call_id))
     return _without(truth._replace(answers=(*truth.answers, call_id)), call_id)
+
+
+def _yields(scenario: Scenario, step: Happening, truth: Truth, call_id: str) -> bool:
+    """The AI continues, which was all that the call waited for."""
+    continues = isinstance(step.event, given.ResponseStarted | given.ToolCall)
+    return continues and any(one.call_id == call_id and scenario.rules.tools[one.name].yields for one in truth.open_tools)
 
 
 def _tool_result(_: Scenario, __: Happening, truth: Truth, command: do.ToolResult, broken: list[str]) -> Truth:

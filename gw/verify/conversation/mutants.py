@@ -389,6 +389,10 @@ MUTANTS: Final = (
         _in("_on_all_heard", "self._release()\n        self._cancel_tools()\n    elif", "self._release()\n    elif"),
         check.CANCELLED_JUDGED,
     ),
+    Mutant("a response leaves an approval open", _in("_take_response", "self._yield_tools()", "pass"), check.APPROVAL),
+    Mutant("a call leaves an approval open", _in("_open_tool", "self._yield_tools()", "pass"), check.APPROVAL),
+    Mutant("an approval that yields stays open", _in("_yield_tools", "self._close_tool(tool)", "pass"), check.APPROVAL),
+    Mutant("every tool yields", _in("_yield_tools", "if self.rules.tools[tool.name].yields:", "if True:"), check.APPROVAL),
     Mutant(
         "an interrupted tool continues",
         _in("_cancel_tools", "self.out.append(do.CancelTool(tool.call_id))", "pass"),

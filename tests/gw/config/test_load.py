@@ -425,6 +425,7 @@ def test_the_example_names_every_key():
     assert defaults.pop("events") == []
     assert defaults.pop("prices") == {}
     assert defaults.pop("routes") == []
+    assert defaults["agents"]["default"].pop("mcp") == []
     assert document == defaults
 
 
@@ -439,7 +440,7 @@ def test_the_example_explains_every_key():
 def test_the_environment_example_lists_every_variable():
     documented = set(re.findall(r"^#([A-Z_]+)=$", environment_example(), re.MULTILINE))
     assert documented == {*ENVIRONMENT.values(), *variables_of("name").values(), FOLDERS[0], CONFIG_VARIABLE}
-    assert [*ENVIRONMENT, "accounts"] == [field.name for field in msgspec.structs.fields(Secrets)]
+    assert [*ENVIRONMENT, "accounts", "mcp"] == [field.name for field in msgspec.structs.fields(Secrets)]
     assert list(ACCOUNT_ENVIRONMENT) == [field.name for field in msgspec.structs.fields(AccountSecrets)]
     assert set().union(*SECRETS_OF.values()) == set(ENVIRONMENT), "each secret belongs to a process"
     assert all(f"#   {variable}: " in example() for variable in documented)
@@ -561,3 +562,38 @@ def test_a_process_reads_and_needs_only_its_own_secrets(process: str, tmp_path):
     assert load(path, own, process=process).twilio.account_sid == sid
     with pytest.raises(ConfigError):
         load(path, {}, process=process)
+
+
+MCP_FILE = """
+[[agents.default.mcp]]
+server_label = "crm"
+server_url = "https://crm.example.com/mcp"
+authorization_env = "CRM_TOKEN"
+approve = ["find_customer"]
+"""
+
+
+def test_a_token_of_an_mcp_server_is_a_secret_of_workers(tmp_path):
+    path = tmp_path / "gw.toml"
+    path.write_text('[agents.default]\nprovider = "openai"\nbase_url = "ws://127.0.0.1/"\n' + MCP_FILE)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "CRM_TOKEN").write_text("from a file\n")
+    environ = {"CRM_TOKEN": "from the environment", "SUBMILLI_CREDENTIALS": str(tmp_path / "secrets")}
+    assert load(path, environ, process="worker").secrets.mcp == {"CRM_TOKEN": "from a file"}
+    assert load(path, {"CRM_TOKEN": "t"}, process="worker").secrets.mcp == {"CRM_TOKEN": "t"}
+    assert load(path, environ, process="control").secrets.mcp == {}
+    assert show(load(path, environ))["secrets"]["mcp"] == {"CRM_TOKEN": "set"}
+    assert problems(path, {"CRM_TOKEN": "two\nlines"}) == [
+        "CRM_TOKEN begins or ends with a space, or contains a line break: remove it"
+    ]
+    (line,) = problems(path, {})
+    assert line.startswith('agents.default.mcp[1].authorization_env = "CRM_TOKEN" is not set')
+
+
+def test_a_list_of_tables_in_an_agent_is_read_key_by_key(tmp_path):
+    path = tmp_path / "gw.toml"
+    path.write_text('[agents.default]\nmcp = 3\n[[agents.other.mcp]]\nserver_labell = "x"\n[[agents.other.mcp]]\napprove = 1\n')
+    found = problems(path, {}, serving=False)
+    assert "agents.default.mcp = 3: expected a list of tables, for example [[agents.default.mcp]]" in found
+    assert "agents.other.mcp[1].server_labell is unknown: did you mean agents.other.mcp[1].server_label?" in found
+    assert any(line.startswith("agents.other.mcp[2].approve = 1: expected a list of up to") for line in found)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gw.config import BUILT_IN_TOOLS, ENVIRONMENT, FUTURE_TOOLS, Agent, Config, EventHook, Hooks, Secrets, Tool
+from gw.config import BUILT_IN_TOOLS, ENVIRONMENT, FUTURE_TOOLS, Agent, Config, EventHook, Hooks, Mcp, Price, Secrets, Tool
 from gw.config.rules import broken_rules
 
 ALL = frozenset(ENVIRONMENT)
@@ -127,3 +127,63 @@ def test_a_url_needs_a_secret_where_requests_are_made() -> None:
 
 def test_the_schema_is_checked_on_demand() -> None:
     assert sentences(one(parameters="{"), schemas=False) == []
+
+
+# -- remote MCP servers -------------------------------------------------------------------------------------------------
+
+
+def with_mcp(*servers: Mcp, provider: str = "openai", tokens: dict[str, str] | None = None) -> Config:
+    agent = Agent(provider=provider, mcp=servers)  # type: ignore[arg-type]
+    price = Price(text_in=1.0, text_cached=1.0, text_out=1.0, audio_in=1.0, audio_cached=1.0, audio_out=1.0)
+    return Config(agents={"default": agent}, prices={agent.model: price}, secrets=Secrets(openai_api_key="k", mcp=tokens or {}))
+
+
+def server(**keys: Any) -> Mcp:
+    return Mcp(**{"server_label": "crm", "server_url": "https://crm.example.com/mcp", **keys})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        with_mcp(server()),
+        with_mcp(server(), server(server_label="Shop-2")),
+        with_mcp(server(authorization_env="CRM_TOKEN"), tokens={"CRM_TOKEN": "t"}),
+        with_mcp(server(approve=("find",))),
+        with_mcp(server(allowed_tools=("find", "add"), approve=("find",))),
+    ],
+)
+def test_valid_servers(config: Config) -> None:
+    assert sentences(config) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (with_mcp(server(), provider="parrot"), 'agents.default.mcp needs agents.default.provider = "openai"'),
+        (with_mcp(*(server(server_label=f"s{n}") for n in range(9))), "agents.default.mcp has 9 servers; expected at most 8"),
+        (with_mcp(server(), server()), 'agents.default.mcp[2].server_label = "crm" is used twice'),
+        (with_mcp(server(server_label="2 words")), 'agents.default.mcp[1].server_label = "2 words": expected up to 64 letters'),
+        (with_mcp(server(server_url="http://crm.example.com/")), "agents.default.mcp[1].server_url"),
+        (with_mcp(server(server_url="https://u:p@crm.example.com/")), "agents.default.mcp[1].server_url"),
+        (with_mcp(server(authorization_env="crm token")), 'agents.default.mcp[1].authorization_env = "crm token": expected'),
+        (with_mcp(server(authorization_env="CRM_TOKEN")), 'agents.default.mcp[1].authorization_env = "CRM_TOKEN" is not set'),
+        (
+            with_mcp(server(authorization_env="TWILIO_AUTH_TOKEN"), tokens={"TWILIO_AUTH_TOKEN": "t"}),
+            'agents.default.mcp[1].authorization_env = "TWILIO_AUTH_TOKEN": expected a variable of the server\'s own',
+        ),
+        (
+            with_mcp(server(allowed_tools=("find",), approve=("add",))),
+            'agents.default.mcp[1].approve has "add", which allowed_tools lacks',
+        ),
+    ],
+)
+def test_a_wrong_server_is_named(config: Config, expected: str) -> None:
+    found = sentences(config)
+    assert len(found) == 1, found
+    assert found[0].startswith(expected)
+    assert "p@" not in found[0]
+
+
+def test_a_token_is_needed_by_workers_only() -> None:
+    config = with_mcp(server(authorization_env="CRM_TOKEN"))
+    assert sentences(config, needed=frozenset({"twilio_auth_token"})) == []

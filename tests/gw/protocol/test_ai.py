@@ -10,7 +10,7 @@ from gw.protocol import ai
 def test_the_union_has_every_event() -> None:
     events = {value for value in vars(ai).values() if isinstance(value, type) and issubclass(value, tuple)}
     assert set(get_args(ai.AiEvent)) == events - {ai.Tokens}
-    assert len(events) == 18
+    assert len(events) == 22
 
 
 def test_an_error_is_harmless_by_default() -> None:

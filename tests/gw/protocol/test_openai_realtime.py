@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gw.config import Agent, Turns
+from gw.config import Agent, Mcp, Turns
 from gw.errors import ProtocolError
 from gw.protocol import ai, openai_realtime
 from gw.protocol.openai_realtime import MAX_EVENT_BYTES, Dialect, may_skip, parse, split
@@ -241,6 +241,52 @@ def test_a_tool_call_counts_unless_it_was_cut_short(status: dict[str, Any]) -> N
     item = {name: value for name, value in TOOL["item"].items() if name not in ("id", "status", "arguments")}
     message = {"type": TOOL["type"], "item": {**item, **status}}
     assert parse(json.dumps(message)) == ai.ToolCall("", "", "c", "hang_up", "{}")
+
+
+MCP = {"type": "mcp_call", "id": "m", "name": "find", "server_label": "crm", "arguments": "{}"}
+
+
+def test_a_call_of_a_remote_server() -> None:
+    place = {"response_id": "r", "output_index": 1}
+    added, done = "response.output_item.added", "response.output_item.done"
+    assert parsed(added, **place, item={**MCP, "output": None, "error": None}) == ai.McpCall("r", "m", "find")
+    assert parsed(done, **place, item={**MCP, "output": "x", "error": None}) == ai.McpCallDone("m", failed=False)
+    assert parsed(done, **place, item=MCP) == ai.McpCallDone("m", failed=False)
+    assert parsed(done, **place, item={**MCP, "error": {"type": "http_error"}}) == ai.McpCallDone("m", failed=True)
+    assert parsed("response.mcp_call.completed", item_id="m", output_index=1) == ai.McpCallDone("m", failed=False)
+    assert parsed("response.mcp_call.failed", item_id="m") == ai.McpCallDone("m", failed=True)
+    assert parsed("mcp_list_tools.failed", item_id="l") == ai.McpListFailed("l")
+    request = {**MCP, "type": "mcp_approval_request"}
+    assert parsed(done, **place, item=request) == ai.McpApproval("r", "m", "crm", "find")
+    with pytest.raises(ProtocolError, match=r"item\.id"):
+        parsed(done, **place, item={**request, "id": None})
+
+
+def test_a_session_names_its_remote_servers() -> None:
+    servers = (
+        Mcp(server_label="crm", server_url="https://crm.example.com/mcp", authorization_env="CRM_TOKEN", allowed_tools=("find",)),
+        Mcp(server_label="shop", server_url="https://shop.example.com/mcp"),
+    )
+    built = json.loads(Dialect().session_update(Agent(mcp=servers), mcp_tokens={"CRM_TOKEN": "t"}))
+    assert built["session"]["tools"][1:] == [
+        {
+            "type": "mcp",
+            "server_label": "crm",
+            "server_url": "https://crm.example.com/mcp",
+            "require_approval": "always",
+            "authorization": "t",
+            "allowed_tools": ["find"],
+        },
+        {"type": "mcp", "server_label": "shop", "server_url": "https://shop.example.com/mcp", "require_approval": "always"},
+    ]
+
+
+def test_an_approval() -> None:
+    dialect = Dialect()
+    answers = [json.loads(dialect.mcp_approval("m", approves=approves))["item"] for approves in (True, False)]
+    assert answers[0] == {"type": "mcp_approval_response", "approval_request_id": "m", "approve": True}
+    assert answers[1]["approve"] is False
+    assert answers[1]["reason"]
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,14 @@ def test_a_tool_that_failed_is_named_with_its_status() -> None:
     assert sentence == "The tool lookup gave no result twice: timeout. Try it with `tools try lookup`."
 
 
+def test_a_failed_tool_of_an_mcp_server_is_not_tried_here() -> None:
+    event = _event("tool_called", 3.0, tool="find", id="mcp/item_1", status="unavailable", ms=1)
+    found = findings(_call(events=[event, _event("mcp_list_failed", 1.0)]))
+    first, second = (finding.sentence for finding in found if finding.about == "tools")
+    assert "The tool find gave no result once: unavailable. Look into the log of its MCP server." in (first, second)
+    assert any("could not list the tools of an MCP server" in sentence for sentence in (first, second))
+
+
 def test_the_worst_finding_is_first() -> None:
     said = findings(_call(quality={"underrun_ms": 40, "bargeins": 1}))
     assert [finding.weight for finding in said] == sorted((finding.weight for finding in said), key=("bad", "odd", "good").index)
@@ -236,6 +244,9 @@ def test_the_timeline_is_chronological_and_begins_before_the_answer() -> None:
         ("ai_leg_replaced", {"reason": "expiring"}, "the AI leg was replaced, because the old session was about to expire"),
         ("tool_call", {"name": "hang_up", "id": "call_1"}, "the AI calls hang_up"),
         ("tool_called", {"tool": "lookup", "status": "timeout", "ms": 8004}, "tool lookup: timeout after 8004 ms"),
+        ("mcp_approval", {"name": "find", "approved": True}, "the MCP tool find was approved"),
+        ("mcp_approval", {"name": "drop", "approved": False}, "the MCP tool drop was not approved"),
+        ("mcp_list_failed", {}, "the tools of an MCP server could not be listed"),
         ("resumed", {"n": 2}, "the call resumed on another stream, number 2"),
         ("transfer_wanted", {"to": "+1555"}, "transfer to +1555 requested"),
         ("transferred", {"to": "+1555"}, "transfer to +1555 done"),

@@ -20,7 +20,11 @@ from tests.gw.media.support import FakeLeg, until
 
 CALL = "CA" + "1" * 32
 WARM = Agent(warm=True)
-READY = (ai.SessionCreated(time.time() + 3600.0), ai.SessionReady())
+
+
+def ready() -> tuple[ai.AiEvent, ...]:
+    """Return the events of a session that lasts an hour from now."""
+    return (ai.SessionCreated(time.time() + 3600.0), ai.SessionReady())
 
 
 class Rig:
@@ -28,7 +32,7 @@ class Rig:
 
     def __init__(self, page: Page, slots: int = 20) -> None:
         self.made: list[FakeLeg] = []
-        self.script: tuple[ai.AiEvent, ...] = READY
+        self.script: tuple[ai.AiEvent, ...] = ready()
         self.expected = True
         self.legs = WarmLegs(page, self._make, lambda call_sid: self.expected, slots, 1.0)
 
@@ -82,7 +86,7 @@ def test_a_session_that_is_not_ready_yet_is_awaited(rig: Rig) -> None:
     rig.open()
     warm = rig.legs.take(CALL, WARM)
     assert warm is not None
-    gevent.spawn_later(0.02, rig.made[0].put, *READY)
+    gevent.spawn_later(0.02, rig.made[0].put, *ready())
     assert warm.take(1.0) is not None
     assert rig.outcomes == {"used": 1}
 

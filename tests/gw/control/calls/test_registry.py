@@ -148,7 +148,7 @@ def test_other_events_move_nothing() -> None:
     calls = Calls()
     calls.on_hello(hello("a", CALL), NOW_S)
     calls.on_event("a", bus.FirstAudio(OTHER, 1.0), NOW_S)
-    calls.on_event("a", bus.StartRecording(OTHER, "AC1", 1.0), NOW_S)
+    assert calls.on_event("a", bus.StartRecording(OTHER, "AC1", 1.0), NOW_S) == ""
     assert (calls.owned(), calls.is_known(OTHER)) == ({CALL}, False)
 
 
@@ -354,6 +354,34 @@ def test_a_call_known_from_a_later_event_is_completed_by_its_row() -> None:
     assert not known(calls).whole
     call = calls.on_row(CALL, row(agent="support", answered_at=10.0, reason="phone_lost", ended_at=15.0), NOW_S)
     assert (call.whole, call.agent, call.began_at, call.reason) == (True, "default", 10.0, "")
+
+
+@pytest.mark.parametrize("is_announced", [False, True])
+def test_the_first_start_counts_at_any_time(is_announced: bool) -> None:
+    calls = Calls()
+    if is_announced:
+        calls.on_hello(hello("a", CALL), NOW_S)
+    calls.on_event("a", started(0.5), NOW_S)
+    assert (known(calls).stream_sid, known(calls).answered_at) == ("MZ1", 0.5)
+
+
+def test_the_highest_number_of_resumes_counts() -> None:
+    calls = Calls()
+    calls.on_event("a", started(10.0), NOW_S)
+    calls.on_event("a", turn(1), NOW_S)
+    for n in (2, 1):
+        calls.on_event("a", bus.CallEvent(CALL, "resumed", 0.0, {"n": n}), NOW_S)
+    assert (known(calls).resumes, known(calls).whole) == (2, True)
+
+
+def test_a_row_completes_what_events_did_not_bring() -> None:
+    calls = Calls()
+    bare = calls.on_row(CALL, row(ended_at=15.0), NOW_S)
+    assert (bare.reason, bare.account_sid, bare.agent, bare.began_at, bare.is_lost) == ("", "", "", 0.0, True)
+    full = row(call_sid=OTHER, ended_at=15.0, reason="ai_hangup", account_sid="AC1", agent="support", answered_at=10.0)
+    ended_call = calls.on_row(OTHER, full, NOW_S)
+    assert (ended_call.reason, ended_call.account_sid, ended_call.agent) == ("ai_hangup", "AC1", "support")
+    assert (ended_call.began_at, ended_call.is_lost) == (10.0, False)
 
 
 def test_a_transfer_of_an_unknown_call_changes_nothing() -> None:

@@ -11,6 +11,8 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
+from gevent import sleep
+
 from gw.call.conversation import Conversation, Utterance
 from gw.call.dialogue.inputs import Input
 from gw.call.playout import Truncation
@@ -30,6 +32,8 @@ from gw.media.uplink import Uplink
 MAX_ITEMS: Final = 64
 #: Greenlets that open and close AI legs. They end without help; the end of the call kills the last ones that did not.
 MAX_GREENLETS: Final = 16
+#: Pause before an AI that takes too little is looked at again.
+CONGESTED_S: Final = 0.02
 #: Messages sent in one slice of the hub: each is built, masked and sent in some 20 us.
 SEND_BATCH: Final = 16
 
@@ -126,12 +130,18 @@ class AiSide:
                 self._spawn(self._send_waiting)
 
     def _send_batch(self) -> None:
+        """Send a slice. An AI that takes too little, because results of tools are long, gets the rest later."""
         for _ in range(min(SEND_BATCH, len(self._waiting))):
+            if self.leg.is_congested:
+                break
             self._waiting.popleft()()
 
     def _send_waiting(self) -> None:
         while self._waiting:
-            turn_loop()
+            if self.leg.is_congested:
+                sleep(CONGESTED_S)
+            else:
+                turn_loop()
             self._send_batch()
 
     def restate(self, in_progress: Iterable[Turn], tools: ToolCalls) -> None:

@@ -14,7 +14,7 @@ from websockets.headers import build_host
 from websockets.uri import parse_uri
 
 from gw.call.state import Reason, ai_reason
-from gw.config import Agent, Tool
+from gw.config import MAX_RESULT_BYTES, Agent, Tool
 from gw.errors import ProtocolError, close_code
 from gw.media.ai.leg import AiLegError, Role
 from gw.media.transport.plain import Transport
@@ -29,8 +29,9 @@ from gw.protocol.handshake import ClientHandshake, HandshakeError
 #: skipped.
 MAX_MESSAGE_BYTES: Final = 16 << 20
 
-#: Bytes that may wait for the AI: five seconds of caller audio in its JSON. More means that the AI does not read.
-MAX_WAITING_BYTES: Final = 128 << 10
+#: Bytes that may wait for the AI: the longest output of a tool, whose characters may take six bytes each, and five seconds of
+#: caller audio in its JSON. More means that the AI does not read.
+MAX_WAITING_BYTES: Final = 6 * MAX_RESULT_BYTES + (128 << 10)
 
 #: The kernel's send buffer. By default the kernel takes megabytes for a proxy on this machine.
 SEND_BUFFER_BYTES: Final = 64 << 10

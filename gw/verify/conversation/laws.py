@@ -131,9 +131,8 @@ def _is_cut(scenario: Scenario, step: Happening, truth: Truth) -> bool:
         return False
     if isinstance(event, given.HeardOut):
         return before.held or before.judged
-    return any(isinstance(one, do.Interrupt) for one in step.out) or (
-        isinstance(event, given.SpeechStarted) and not truth.protect_ms
-    )
+    speaks = isinstance(event, given.SpeechStarted) or (isinstance(event, given.SpeechStopped) and not before.speaking)
+    return any(isinstance(one, do.Interrupt) for one in step.out) or (speaks and not truth.protect_ms)
 
 
 def _has_cancelled(scenario: Scenario, truth: Truth) -> bool:
@@ -212,7 +211,7 @@ def _play(scenario: Scenario, step: Happening, truth: Truth, __: do.Play, broken
         broken.append(NOT_OVER_THE_CALLER)
     if truth.unplayed:
         broken.append(AS_HEARD)
-    if truth.greeting_asked:
+    if truth.greeting_asked and step.event.response_id == truth.active:
         truth = truth._replace(greeting_asked=False, protect_ms=scenario.rules.protect_greeting_ms)
     if number >= truth.owed_from:
         truth = truth._replace(unanswered_keys=False)

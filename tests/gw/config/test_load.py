@@ -386,7 +386,7 @@ def test_every_key_of_a_tool(write):
         ("mode = 'later'", 'mode = "later": expected "background" or "wait"'),
         ("filler = 'song'", 'filler = "song": expected "none" or "sound", or { say = "text" }'),
         ("filler = { play = 'x' }", 'filler = a table: expected "none" or "sound", or { say = "text" }'),
-        ("max_result_bytes = 0", "max_result_bytes = 0: expected a whole number, 1 to 262144"),
+        ("max_result_bytes = 0", "max_result_bytes = 0: expected a whole number, 1 to 65536"),
         ("on_interrupt = 'stop'", 'on_interrupt = "stop": expected "cancel" or "keep"'),
         ("timeout = 5.0", "timeout is unknown: did you mean tools.lookup_order.timeout_s?"),
     ],

@@ -13,9 +13,9 @@ from gw.call.playout import Truncation
 from gw.call.state import Reason
 from gw.call.tool_calls import ToolCalls
 from gw.call.turns import Turn
-from gw.config import Agent
+from gw.config import MAX_RESULT_BYTES, Agent
 from gw.media.ai.openai_leg import OpenAiLeg
-from gw.media.ai_side import MAX_ITEMS, SEND_BATCH, AiSide
+from gw.media.ai_side import CONGESTED_S, MAX_ITEMS, SEND_BATCH, AiSide
 from gw.protocol import ai
 from tests.gw.media.support import ContextMaker, FakeLeg, until
 
@@ -68,6 +68,17 @@ def test_a_long_history_is_sent_in_slices_before_anything_else(side: AiSide) -> 
     assert sent(side) == ["say"] * SEND_BATCH
     until(lambda: len(sent(side)) == 43)
     assert sent(side)[40:] == ["send_audio", "create_response", "cancel"]
+
+
+def test_an_ai_that_takes_too_little_gets_the_rest_later_and_in_sequence(side: AiSide) -> None:
+    assert isinstance(side.leg, FakeLeg)
+    side.leg.is_congested = True
+    side.tool_output("call_1", "x" * MAX_RESULT_BYTES)
+    side.create_response("")
+    gevent.sleep(3 * CONGESTED_S)
+    assert sent(side) == []
+    side.leg.is_congested = False
+    until(lambda: sent(side) == ["tool_output", "create_response"])
 
 
 def test_a_leg_that_is_replaced_gets_nothing_more(side: AiSide) -> None:

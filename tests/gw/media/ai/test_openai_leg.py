@@ -15,7 +15,7 @@ from gevent.server import StreamServer
 from websockets.protocol import Side
 
 from gw.call.state import Reason
-from gw.config import Agent
+from gw.config import MAX_RESULT_BYTES, Agent
 from gw.errors import ProtocolError
 from gw.media.ai.leg import AiLegError
 from gw.media.ai.openai_leg import (
@@ -271,6 +271,18 @@ def test_a_session_that_never_opens(fault: Fault, reason: Reason):
         leg = leg_to(twin.url)
         leg.connect()
         assert error_of(leg.read).reason is reason
+        leg.close()
+
+
+@pytest.mark.parametrize("char", ["x", '"', "\x00"])
+def test_the_longest_output_of_a_tool_fits(char: str):
+    with AiTwin(AiScript()) as twin:
+        leg = leg_to(twin.url)
+        leg.connect()
+        leg.state_call("call_1", "lookup", "{}")
+        leg.tool_output("call_1", char * MAX_RESULT_BYTES)
+        until(lambda: twin.sessions[0].tool_outputs)
+        assert twin.sessions[0].tool_outputs[0]["output"] == char * MAX_RESULT_BYTES
         leg.close()
 
 

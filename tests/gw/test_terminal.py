@@ -121,3 +121,7 @@ def test_a_control_character_does_not_shift_the_colours() -> None:
     shown = output.verbatim(text)
     assert shown.plain == "a\ufffdb (interrupted)"
     assert [(span.start, span.end) for span in shown.spans] == [(3, 17)]
+
+
+def test_a_cost_in_usd() -> None:
+    assert [output.usd(amount) for amount in (None, 0.0, 0.12345, 1234.5)] == ["-", "$0.0000", "$0.1235", "$1,234.5000"]

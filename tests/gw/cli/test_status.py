@@ -78,3 +78,9 @@ def test_each_account_that_is_down_has_a_line(cli: CommandLine, gateway: list[st
     shown = cli.run("status").stdout
     assert re.search(r"^support +down, recordings wait: unauthorized *$", shown, re.MULTILINE)
     assert "sales" not in shown
+
+
+def test_the_budget_of_the_day_has_a_line(cli: CommandLine, gateway: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "budget" not in cli.run("status").stdout
+    monkeypatch.setitem(STATUS, "budget", {"day": "2026-11-28", "spent_usd": 12.5, "limit_usd": 500.0})
+    assert "$12.5000 of $500.0000 spent on 2026-11-28, UTC" in cli.run("status").stdout

@@ -64,6 +64,15 @@ def test_a_screen_shows_the_problems(cli: CommandLine) -> None:
     assert "1:05" in text
 
 
+def test_a_screen_shows_costs_and_the_budget_of_the_day(cli: CommandLine) -> None:
+    seen = _seen()
+    seen["calls"][0]["cost_usd"] = 0.25
+    seen["status"]["budget"] = {"day": "2026-11-28", "spent_usd": 12.5, "limit_usd": 500.0}
+    text = _shown(seen, calls=2)
+    assert "$0.2500" in text
+    assert "$12.5000 of $500.0000 spent on 2026-11-28, UTC" in text
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_narrow_screen_cuts_and_folds_nothing(cli: CommandLine, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     seen = _seen(holds=[])

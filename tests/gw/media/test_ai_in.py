@@ -148,6 +148,16 @@ def test_a_failed_transcription_keeps_the_turn_and_is_noted_once(rig: Rig) -> No
     assert rig.notes("transcription_failed") == [{"code": "model_not_found", "message": "No access."}]
 
 
+def test_tokens_are_counted_for_their_model_and_for_the_minute(rig: Rig) -> None:
+    agent, minute = rig.call.agent, rig.call.context.token_minutes[rig.call.agent.model]
+    rig.receive(ai.TokenLimit(1000, 40, 3600.0))
+    rig.receive(ai.ResponseStarted("r1"), ai.ResponseDone("r1", "failed", "", "passing", tokens=ai.Tokens(audio_out=50)))
+    rig.receive(ai.SpeechStarted("u1", 0), ai.SpeechStopped("u1"), ai.CallerTranscript("u1", "Hi.", ai.Tokens(text_out=3)))
+    used = {one.model: (one.audio_out, one.text_out) for one in rig.call.spending.used()}
+    assert used == {agent.model: (50, 0), agent.transcription_model: (0, 3)}
+    assert not minute.carries_one_more(monotonic()), "40 are left, and a call takes 50: the transcription has its own limit"
+
+
 def test_an_unknown_tool_is_answered_and_the_ai_asked_again(rig: Rig) -> None:
     rig.receive(ai.ResponseStarted("r1"), ai.ToolCall("r1", "i1", "call_1", "order_pizza", "{}"))
     rig.receive(ai.ResponseDone("r1", "completed", ""))

@@ -96,15 +96,16 @@ def test_a_conversation_is_restored_for_a_stream_that_resumes_a_call(call: Call,
 
     def ask(call_sid: str, about: str, account_sid: str) -> bus.Answer:
         asked.append((call_sid, about, account_sid))
-        return bus.Answer(1, utterances=[Utterance("caller", "before the line broke")])
+        return bus.Answer(1, utterances=[Utterance("caller", "before the line broke")], spent_usd=0.5)
 
     call.context.ask = ask
     call.restore_conversation()
-    assert asked == []
+    assert (asked, call.spending.earlier_usd) == ([], 0.0)
     call.events.resumed = Resumed(2, call.events.started_at - 60.0)
     call.restore_conversation()
     assert asked == [(call.sid, "conversation", call.events.account_sid)]
     assert call.ai.conversation.utterances() == [Utterance("caller", "before the line broke")]
+    assert call.spending.earlier_usd == 0.5
 
 
 def _alive() -> int:

@@ -142,3 +142,16 @@ def test_each_ledger_has_its_own_key() -> None:
     one, other = (token.ledger_key(KEY, bytes(15) + bytes([n])) for n in range(2))
     assert len({one, other, KEY}) == 3
     assert code_of(token.make(one, CALL, 1_800_000_000, NONCE), key=other) == "token_forged"
+
+
+def test_a_route_is_bound_where_there_is_one() -> None:
+    """A worker of an earlier version has no routes, and both accept each other's tokens without one."""
+    without = token.make(KEY, CALL, 1_800_000_000, NONCE, BOUND)
+    assert token.make(KEY, CALL, 1_800_000_000, NONCE, {**BOUND, "route": ""}) == without
+    made = token.make(KEY, CALL, 1_800_000_000, NONCE, {**BOUND, "route": "abc"})
+    assert token.check(KEY, made, CALL, 1_800_000_001, parameters={**BOUND, "route": "abc"}).nonce == NONCE
+    for changed in (BOUND, {**BOUND, "route": "abd"}):
+        with pytest.raises(token.TokenError):
+            token.check(KEY, made, CALL, 1_800_000_001, parameters=changed)
+    with pytest.raises(token.TokenError):
+        token.check(KEY, without, CALL, 1_800_000_001, parameters={**BOUND, "route": "abc"})

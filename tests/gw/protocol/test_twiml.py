@@ -67,3 +67,8 @@ def test_a_transfer_and_a_hang_up(target: str, verb: str) -> None:
 def test_only_a_hang_up() -> None:
     (hangup,) = ElementTree.fromstring(twiml.hangup().encode())
     assert hangup.tag == "Hangup"
+
+
+def test_the_busy_tone() -> None:
+    (reject,) = ElementTree.fromstring(twiml.reject_busy().encode())
+    assert (reject.tag, reject.attrib) == ("Reject", {"reason": "busy"})

@@ -14,6 +14,7 @@ from gw import bus
 from gw.call.conversation import Utterance
 from gw.call.quality import Quality
 from gw.call.resume import MAX_RESUMES
+from gw.call.usage import Used
 from gw.control.calls import registry
 from gw.control.calls.after_stream import AfterStream
 from gw.control.calls.registry import Calls
@@ -37,9 +38,12 @@ def write(store: Store, *events: bus.Event) -> None:
 
 
 class Rig:
-    """The answers, and the registry with the events of a worker. `lost`: the worker is found dead at the first check."""
+    """The answers, and the registry with the events of a worker.
 
-    def __init__(self, store: Store, *, lost: bool = True) -> None:
+    `lost`: the worker is found dead at the first check. `spent_usd`: the part of a call's cost that is in memory.
+    """
+
+    def __init__(self, store: Store, *, lost: bool = True, spent_usd: float = 0.0) -> None:
         self.calls = Calls(several_accounts=True)
         self.foreign: list[str] = []
 
@@ -47,7 +51,14 @@ class Rig:
             if lost:
                 self.calls.on_worker_lost(WORKER, time.monotonic())
 
-        made = AfterStream(store, self.calls, on_lost="resume", check_owner=check_owner, on_foreign=self.foreign.append)
+        made = AfterStream(
+            store,
+            self.calls,
+            on_lost="resume",
+            check_owner=check_owner,
+            on_foreign=self.foreign.append,
+            spent_usd=lambda call_sid: spent_usd,
+        )
         self.answer = made.answer
 
     def on_hello(self) -> None:
@@ -265,3 +276,11 @@ def test_another_account_learns_nothing_of_a_call(store: Store, about: str, is_s
     assert after_stream.foreign == ["action"]
     assert after_stream.answer(bus.Ask(2, CALL, about, own)).step == "resume"
     assert after_stream.answer(bus.Ask(3, CALL, about)).step == "resume", "of an older worker"
+
+
+def test_a_call_that_resumes_has_spent_what_store_or_memory_has(store: Store) -> None:
+    used = [Used(day="2026-11-28", model="m", audio_out=1, cost_usd=0.75)]
+    write(store, call_started(), bus.Usage(CALL, call_started().stream_sid, 0.0, "default", "", used))
+    for in_memory, spent_usd in ((0.0, 0.75), (1.25, 1.25)):
+        after_stream = Rig(store, spent_usd=in_memory)
+        assert after_stream.answer(bus.Ask(1, CALL, "conversation")).spent_usd == spent_usd

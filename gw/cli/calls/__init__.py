@@ -273,6 +273,7 @@ def forget(settings: Settings, call_sid: str, twilio: bool, yes: bool, as_json: 
     rows = ", ".join(f"{count} of {table}" for table, count in done["store"].items() if count) or "no rows"
     spool = done["spool"]
     parts = [f"the store: {rows}", f"waiting events: {spool['entries']}", f"refused events: {spool['poison']}"]
+    parts.append(f"requests to your endpoints: {spool.get('jobs', 0)}")  # an older gateway has none
     parts += [f"Twilio: {', '.join(done['twilio']) or 'no recording'}"] if twilio else []
     parts += [f"the file {done['file']}"] if done["file"] else []
     lines = [f"{sid} was removed from", *(f"  {part}" for part in parts), *(f"Note: {one}." for one in done["remains"])]

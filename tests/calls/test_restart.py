@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gevent
@@ -17,8 +19,10 @@ from gw.bench.gateway_process import GatewayProcess, wait_until_gone
 from gw.control.admin.client import AdminClient, NotReachable
 from gw.control.store import Store
 from gw.twin import speech
+from gw.twin.ai.faults import Call
 from gw.twin.ai.script import AiScript, lasting
 from gw.twin.ai.server import AiTwin
+from gw.twin.hooks import HookTwin
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.caller import TwinCall
 from tests.calls.hearing import check_ear, not_run_ms, padded, until
@@ -27,6 +31,7 @@ from tests.timing import scaled
 
 SCRIPT = program()
 AUTH_TOKEN = "an auth token of the tests"
+HOOK_SECRET = "a hook secret of the tests"
 #: Six seconds of an agent who then hangs up: longer than a process needs to restart.
 SPEECH = lasting(6)[:48_003]
 #: Allowance for times in which the machine does not run the worker, which the twins in another process cannot measure.
@@ -103,16 +108,23 @@ def running(
     server: str = "",
     store_url: str = "",
     program: Sequence[str] = SCRIPT,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Running]:
     """Start a gateway; afterwards check that none of its processes is left, replaced ones included.
 
-    `server`: further keys of [server]. `store_url`: replaces an SQLite file.
+    `server`: further keys of [server]. `store_url`: replaces an SQLite file. `settings`: further tables.
     """
-    gateway = GatewayProcess(program, folder, {"server": f"workers = {workers}\n{server}"}, store_url)
+    gateway = GatewayProcess(program, folder, {"server": f"workers = {workers}\n{server}", **settings}, store_url)
     seen: set[int] = set()
     with AiTwin(script) as ai, TwilioTwin(gateway.url, auth_token=AUTH_TOKEN) as twilio:
         try:
-            gateway.start(account_sid=twilio.account_sid, auth_token=AUTH_TOKEN, api_base=twilio.rest.url, ai_url=ai.url)
+            gateway.start(
+                account_sid=twilio.account_sid,
+                auth_token=AUTH_TOKEN,
+                api_base=twilio.rest.url,
+                ai_url=ai.url,
+                hook_secret=HOOK_SECRET,
+            )
             r = Running(gateway, ai, twilio)
             until(lambda: len(r.pids()) == workers + 1, "every worker is on the bus")
             seen |= set(gateway.pids())
@@ -152,6 +164,41 @@ def test_the_death_of_control_disturbs_no_call(tmp_path: Path) -> None:
         page = r.gateway.metrics()
         assert f'gw_calls_ended_total{{reason="ai_hangup"}} {len(calls)}.0' in page
         assert 'gw_calls_ended_total{reason="worker_lost"} 0.0' in page
+
+
+def test_the_death_of_control_costs_no_tool_call_its_output(tmp_path: Path) -> None:
+    """Kill control while two requests are under way: the idempotent one is repeated, the other one's outcome is unknown.
+
+    The worker asks for both results, and the AI gets one output for each call.
+    """
+    calls = {1: (Call("lookup"), Call("book"))}
+    script = AiScript(greeting=lasting(2), answers=(lasting(1),), calls=calls, hang_up_after=2, speed=2.0)
+    with HookTwin(HOOK_SECRET) as endpoint:
+        endpoint.slow_s = 3.0
+        tool = f'description = "d"\ntimeout_s = {scaled(20.0)}\nurl = "{endpoint.url("slow")}/'
+        settings = {
+            "agents.default": 'tools = ["hang_up", "lookup", "book"]\n',
+            "hooks": 'allow_networks = ["127.0.0.1/32"]\n',
+            "tools.lookup": f'{tool}lookup"\nidempotent = true\n',
+            "tools.book": f'{tool}book"\n',
+        }
+        with running(tmp_path, script, workers=1, settings=settings) as r:
+            before = r.pids()
+            (call,) = r.place(1)
+            until(lambda: len(endpoint.requests) == 2, "both tools are called")
+            os.kill(before["control"], signal.SIGKILL)
+            assert call.wait(scaled(40.0))
+            session = r.ai.session_of(call.number)
+            assert session is not None
+            names = {one.call_id: one.name for one in session.calls}
+            outputs = [(names[one["call_id"]], json.loads(one["output"])) for one in session.tool_outputs]
+        assert [name for name, _ in outputs].count("lookup") == [name for name, _ in outputs].count("book") == 1
+        found = dict(outputs)
+        assert (found["lookup"], found["book"]["error"]) == ({"done": "lookup"}, "unknown_outcome")
+        assert (call.close_reason, len(session.responses)) == ("ai_hangup", 2)
+        assert set(endpoint.executions.values()) == {1}
+        attempts = [(request.body["tool"], request.body["attempt"]) for request in endpoint.requests]
+        assert sorted(attempts) == [("book", 1), ("lookup", 1), ("lookup", 2)]
 
 
 def test_the_death_of_a_worker_ends_only_its_own_calls(tmp_path: Path) -> None:

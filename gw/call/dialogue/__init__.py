@@ -27,7 +27,7 @@ reads a clock, never sees audio, and depends on no provider.
 | a response sounds | its audio is played, and pays the debt |
 | a response fails, or is empty | request it again after 0.3 s and 1 s; then the fallback speaks |
 | a response calls tools | each is carried out; once all it waits for are settled, and it has ended, an answer is owed |
-| a tool is slow | the holding sound, or one sentence and then the sound, from the later of the call and the end of what is heard |
+| a tool is slow | the holding sound, or one sentence and then the sound |
 | a tool runs in the background | it is answered immediately; its result is a system item, and an answer is owed |
 | the caller interrupts | tools that ask for it are given up |
 | the agent hangs up | end when its goodbye is heard; without a word, request one; the caller's voice takes it back |

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gw.control.jobs import lifecycle, table
 from gw.control.jobs.lifecycle import Again, Ended, Job
 from gw.control.jobs.table import Change, Wanted
+from tests.examples import examples
 
 NOW = 1000.0
 
@@ -196,3 +199,40 @@ def test_events_that_were_not_delivered_can_be_dropped(db: sqlite3.Connection) -
     insert(db, event(1, deadline_at=NOW - 1), event(2, deadline_at=NOW - 1), event(3))
     table.turn(db, [], {}, NOW)
     assert (table.drop(db, ["e1", "e3"]), table.drop(db, []), sorted(states(db))) == (1, 1, ["e3"])
+
+
+@settings(max_examples=examples(150))
+@given(st.lists(st.tuples(st.sampled_from(["add", "take", "done", "again", "dead", "crash"]), st.integers(0, 3)), max_size=60))
+def test_whatever_happens_a_call_has_one_event_under_way_and_the_first_comes_first(steps: list[tuple[str, int]]) -> None:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.executescript(table.SCHEMA)
+    accepted: dict[str, list[str]] = {}
+    settled: dict[str, list[str]] = {}
+    under_way: dict[str, Job] = {}
+    outcomes = {"done": Ended("done", "ok", ""), "again": Again(0.0), "dead": Ended("failed", "gone", "")}
+    for n, (step, which) in enumerate(steps):
+        if step == "add":
+            call = f"CA{which % 2}"
+            insert(db, event(n, call))
+            accepted.setdefault(call, []).append(f"e{n}")
+        elif step == "take":
+            for one in take(db):
+                assert one.call_sid not in under_way
+                assert one.id == accepted[one.call_sid][len(settled.get(one.call_sid, []))]
+                under_way[one.call_sid] = one
+        elif step == "crash":
+            table.recover(db, lambda one: lifecycle.on_found(one, NOW, idempotent=True, renewed_s=0.0))
+            under_way.clear()
+        elif under_way:
+            one = under_way.pop(sorted(under_way)[which % len(under_way)])
+            after = lifecycle.on_outcome(one, outcomes[step], NOW)
+            assert table.change(db, Change(one, after))
+            if not after.is_open:
+                settled.setdefault(one.call_sid, []).append(one.id)
+    for _ in steps:  # nothing is stuck
+        table.recover(db, lambda one: lifecycle.on_found(one, NOW, idempotent=True, renewed_s=0.0))
+        for one in take(db, NOW + 9):
+            table.change(db, done(one))
+    assert states(db).keys() == {job_id for ids in accepted.values() for job_id in ids}
+    assert set(states(db).values()) <= {"done", "failed"}
+    db.close()

@@ -108,7 +108,6 @@ REFUSED: Final[Mapping[str, Case]] = {
     "media before start": Case(_fault("media_before_start"), "phone_media_before_start", 1002),
     "dtmf before start": Case(_begins(lambda call: call.press("1")), "phone_media_before_start", 1002),
     "another account": Case(_fault("wrong_account"), "wrong_account", 1008),
-    "no such agent": Case(CallPlan(agent="nobody", hang_up=False), "unknown_agent", 1008),
     "another format": Case(_fault("wrong_format"), "phone_wrong_format", 1007),
     "start without a body": Case(_fault("start_without_body"), "phone_missing_field", 1007),
     "start of two streams": Case(_start(streamSid="MZ" + "e" * 32), "phone_wrong_stream", 1002),

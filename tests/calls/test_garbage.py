@@ -67,7 +67,7 @@ CASES: Final = {
     "line_breaks": Case((TALKS,), {15: lambda call: call.abort()}, ends="twin"),
     "no_websocket": Case((TALKS,), {15: lambda call: call.send_raw(b"GET / HTTP/1.1\r\n\r\n")}, ends="phone_bad_websocket"),
     "no_json": Case((TALKS,), {15: lambda call: call.send_text(b"{")}, ends="phone_bad_json"),
-    "no_agent": Case(ends="unknown_agent"),
+    "no_agent": Case(ends=""),  # refused by the webhook, with words
     **{fault: _broken(fault) for fault in ("reset", "close", "bad_json", "bad_websocket", "oversize_message", "session_expired")},
     "freeze": Case((TALKS.with_fault("freeze"), OK), says=murmur(4.0)),
     "refused": Case((AiScript(fault="refuse_500"), OK)),

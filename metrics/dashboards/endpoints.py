@@ -129,7 +129,10 @@ def _jobs() -> list[AnyPanel]:
             "Age of the oldest open request by gateway, and the time from a tool call to its result.",
             [
                 (f"max by (instance) ({HOOK_OLDEST.name}{{{CHOSEN}}})", "{{instance}} oldest request"),
-                *((quantile(q, TOOL_SECONDS), f"tool call {name}") for q, name in ((0.5, "p50"), (0.95, "p95"))),
+                *(
+                    (f"({quantile(q, TOOL_SECONDS)} >= 0) or vector(0)", f"tool call {name}")
+                    for q, name in ((0.5, "p50"), (0.95, "p95"))
+                ),
             ],
             unit="s",
         ),

@@ -26,8 +26,8 @@ from gw.media.worker import Worker  # noqa: E402
 _OURS = ("gw.media.", "gw.call.", "gw.protocol.", "websockets.", "gevent.greenlet", "gevent.timeout", "geventwebsocket.")
 
 
-#: Kept for the action webhook, within a bound.
-_KEPT = "gw.media.context.Ending"
+#: Kept for the action webhook, within a bound; kept for admission, one of each model.
+_KEPT = frozenset({"gw.media.context.Ending", "gw.protocol.ai.TokenLimit"})
 
 
 def kinds(things: list[object]) -> Counter[str]:
@@ -39,7 +39,7 @@ def look(worker: Worker) -> None:
     """Print the objects that reference counting had not freed, and the live ones."""
     gc.collect()
     living = kinds(gc.get_objects())
-    alive = {name: count for name, count in living.items() if name.startswith(_OURS) and name != _KEPT}
+    alive = {name: count for name, count in living.items() if name.startswith(_OURS) and name not in _KEPT}
     line = {"sessions": worker.context.streams, "garbage": kinds(gc.garbage), "alive": alive}
     print(json.dumps(line), flush=True)
 

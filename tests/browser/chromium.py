@@ -40,6 +40,7 @@ class Chromium:
         self._number = 0
         self._rest = b""
         self.complaints: list[str] = []  # errors of the page's scripts, and those in its console
+        self.not_loaded: list[str] = []  # URLs of files that the page asks for in vain
 
     def __enter__(self) -> Chromium:
         ours, theirs = [], []
@@ -157,7 +158,11 @@ class Chromium:
             details = parameters["exceptionDetails"]
             self.complaints.append(details.get("exception", {}).get("description", details["text"]))
         elif kind == "Log.entryAdded" and parameters["entry"]["level"] == "error":
-            self.complaints.append(parameters["entry"]["text"])
+            entry = parameters["entry"]
+            if entry["source"] == "network":
+                self.not_loaded.append(entry.get("url", ""))
+            else:
+                self.complaints.append(entry["text"])
         elif kind == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "assert"):
             self.complaints.append(" ".join(str(one.get("value", one.get("description"))) for one in parameters["args"]))
 

@@ -63,7 +63,7 @@ def test_a_conversation_in_the_browser(running: Running, tmp_path: Path) -> None
         browser.until("talk.state === 'over'")
         sent, heard, received = (joined(browser, name) for name in ("sent", "heard", "received"))
         shown: dict[str, Any] = json.loads(browser.value("JSON.stringify({...talk, sent: 0, heard: 0, received: 0})"))
-        assert browser.complaints == []
+        assert (browser.complaints, browser.not_loaded) == ([], [])
     (session,) = [one for one in running.ai.sessions if one.tag is None]  # the call from the terminal has a tag
     uplink = bytes(session.uplink)
     assert len(session.turns_ms) == 1, "the microphone's words are one turn"

@@ -30,7 +30,7 @@ def draw(folder: Path) -> bytes:
         browser.click("call")
         browser.until("talk.turns.length === 2")
         time.sleep(2.5)
-        assert browser.complaints == []
+        assert (browser.complaints, browser.not_loaded) == ([], [])
         _, _, _, bottom = browser.box("turns-card")
         picture = browser.picture((0, 0, _WIDTH, bottom + 14))
         browser.click("hang-up")

@@ -31,8 +31,8 @@ def test_a_call_leaves_every_place(rig: Rig) -> None:
     rig.spool.append("w", [(1, event), (2, event), (3, bus.encode_event(bus.CallEvent(call_sid(2), "dtmf", 1.0, {})))])
     rig.spool.set_aside(rig.spool.batch(1)[0].id, "refused")
     done = forget(rig, twilio=True)
-    assert done["store"] == {"turns": 0, "call_quality": 1, "recordings": 1, "events": 0, "calls": 1}
-    assert done["spool"] == {"entries": 1, "poison": 1, "claims": 0}
+    assert done["store"] == {"turns": 0, "call_quality": 1, "call_usage": 0, "recordings": 1, "events": 0, "calls": 1}
+    assert done["spool"] == {"entries": 1, "poison": 1, "claims": 0, "jobs": 0}
     assert (done["twilio"], done["file"], done["remains"]) == ([made.sid], str(file), [])
     assert not file.exists()
     assert rig.twin.recordings == {}

@@ -6,6 +6,7 @@ import gevent
 import pytest
 
 from gw import bus
+from gw.call.usage import Used
 from gw.control.rows import RowState
 from gw.control.store import Store
 from gw.control.store.retention import Policy, may_remove
@@ -23,7 +24,9 @@ def sids(store: Store) -> list[str]:
 
 def whole(k: int, *, at: float = T0 + 60) -> list[bus.Event]:
     sid = call_sid(k)
-    return [started(k), turn(k), bus.CallEvent(sid, "dtmf", T0 + 5, {"digit": "5"}), ended(k, at=at)]
+    used = [Used(day="2026-11-28", model="gpt-realtime-2.1", audio_in=k, cost_usd=0.5)]
+    usage = bus.Usage(sid, "MZ1", T0 + 9, "default", "", used)
+    return [started(k), turn(k), bus.CallEvent(sid, "dtmf", T0 + 5, {"digit": "5"}), usage, ended(k, at=at)]
 
 
 def recorded(store: Store, k: int, state: RowState) -> None:
@@ -43,7 +46,8 @@ def test_a_purge_removes_old_calls_with_all_their_rows(store: Store) -> None:
     assert sids(store) == [call_sid(2), call_sid(3)], "a live call and a young one stay"
     assert store.recording(call_sid(1)) is None
     assert set(store.forget(call_sid(1)).values()) == {0}, "nothing is left of it"
-    assert store.forget(call_sid(2)) == {"turns": 1, "call_quality": 1, "recordings": 0, "events": 1, "calls": 1}
+    left = store.forget(call_sid(2))
+    assert left == {"turns": 1, "call_quality": 1, "call_usage": 1, "recordings": 0, "events": 1, "calls": 1}
 
 
 @pytest.mark.parametrize("state", ["wanted", "claimed", "started"])

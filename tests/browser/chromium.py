@@ -40,7 +40,7 @@ class Chromium:
         self._number = 0
         self._rest = b""
         self.complaints: list[str] = []  # errors of the page's scripts, and those in its console
-        self.not_loaded: list[str] = []  # URLs of files that the page asks for in vain
+        self.not_loaded: list[str] = []  # URLs of files that could not be loaded
 
     def __enter__(self) -> Chromium:
         ours, theirs = [], []

@@ -26,15 +26,22 @@ def config() -> None:
 @common_options
 def check(settings: Settings, as_json: bool) -> None:
     """Report all errors of the configuration. Exit code 1 if there is one."""
-    from gw.config.load import load, problems
+    from gw.config.load import load
     from gw.config.load import show as shown
+    from gw.errors import ConfigError
     from gw.media.greetings import greeting_problems
     from gw.terminal import print_json
 
-    found = problems(settings.path, os.environ) or greeting_problems(load(settings.path, os.environ).agents)
+    in_force = None
+    try:  # one read: the file may be a pipe
+        read = load(settings.path, os.environ)
+    except ConfigError as error:
+        found = list(error.problems)
+    else:
+        found = greeting_problems(read.agents)
+        in_force = None if found else shown(read)
     source = str(settings.path) if settings.path is not None else "no file, defaults only"
     if as_json:
-        in_force = None if found else shown(load(settings.path, os.environ))
         file = None if settings.path is None else str(settings.path)
         print_json({"file": file, "ok": not found, "problems": found, "config": in_force})
     else:

@@ -58,7 +58,7 @@ def test_they_are_ten_lines() -> None:
 def test_the_configuration_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "submilli.toml"
     path.write_text("".join(blocks("toml")))
-    assert problems(path, {"SUBMILLI_HOOK_SECRET": "s"}) == []
+    assert problems(path, {"SUBMILLI_HOOK_SECRET": "s", "OPENAI_API_KEY": "k", "CRM_TOKEN": "t"}) == []
     assert set(tomllib.loads(path.read_text())) == {"agents", "hooks", "tools"}
 
 

@@ -71,7 +71,7 @@ binary: setup ## pack the gateway and its libraries into dist/submilli
 	@$(PY) deploy/binary.py dist/submilli
 
 test-binary: test-setup binary ## run the call tests on dist/submilli
-	@SUBMILLI_BINARY=dist/submilli $(PY) tests/run.py tests/calls tests/gw/cli/test_serve.py tests/gw/cli/test_demo.py
+	@SUBMILLI_BINARY=dist/submilli $(PY) tests/run.py tests/calls tests/gw/cli/operate/test_serve.py tests/gw/cli/test_demo.py
 
 systemd: test-setup binary ## run the units under a real systemd in a container; needs root
 	@$(PY) tests/deploy/systemd_soak.py

@@ -16,8 +16,8 @@ from typing import Final
 import msgspec
 
 from gw.call.conversation import Utterance
+from gw.call.cost.usage import Used
 from gw.call.quality import Quality
-from gw.call.usage import Used
 from gw.errors import GatewayError
 
 #: Version of this code. A new field with a default, or a new kind of event, needs no new version: older code skips the field and

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, get_args
 import msgspec
 
 from gw.call.conversation import Utterance
-from gw.protocol.tool_call import ErrorWord, Status
+from gw.protocol.hooks.tool_call import ErrorWord, Status
 
 #: Begins the identifiers of calls of MCP servers: theirs are those of items, which may equal those of function calls.
 MCP_PREFIX: Final = "mcp/"

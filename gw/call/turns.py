@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from gw.call.playout import Outcome
+from gw.call.audio.playout import Outcome
 
 #: Turns of one side without an outcome, or without a text: a few items of one response. More means that marks or transcripts are
 #: lost; the oldest is returned incomplete.

@@ -4,12 +4,13 @@ A command imports its dependencies on use, so that `status` and shell completion
 one sentence on stderr and an exit code (0 done, 1 failed, 2 wrong usage, 3 gateway not reachable), without a traceback.
 
 bench/ calls/           groups with several files
+operate/                run a gateway, and ask the running one
 completion config db    for the shell, the configuration, the store
 hooks tools             the user's endpoints
 demo verify             run a gateway between stand-ins
 twin                    run a stand-in
-audit drain loglevel recordings reload status top   ask a running gateway
-serve processes talk    run a gateway: the supervisor, its children; and talk to it
+recordings              lists, retries and reconciles recordings
+talk                    a telephone for a gateway
 context remote          options and settings of all commands; `--host`
 """
 
@@ -29,30 +30,30 @@ from gw.procfs import protect_memory
 
 #: Name: module, and whether help lists it. `serve` starts its children by `control` and `worker`.
 _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
-    "serve": ("gw.cli.serve", True),
+    "serve": ("gw.cli.operate.serve", True),
     "talk": ("gw.cli.talk", True),
     "demo": ("gw.cli.demo", True),
     "twin": ("gw.cli.twin", True),
     "bench": ("gw.cli.bench", True),
     "verify": ("gw.cli.verify", True),
-    "status": ("gw.cli.status", True),
-    "top": ("gw.cli.top", True),
-    "reload": ("gw.cli.reload", True),
-    "drain": ("gw.cli.drain", True),
-    "undrain": ("gw.cli.drain", True),
+    "status": ("gw.cli.operate.status", True),
+    "top": ("gw.cli.operate.top", True),
+    "reload": ("gw.cli.operate.reload", True),
+    "drain": ("gw.cli.operate.drain", True),
+    "undrain": ("gw.cli.operate.drain", True),
     "calls": ("gw.cli.calls", True),
     "call": ("gw.cli.calls.dial", True),
     "recordings": ("gw.cli.recordings", True),
     "tools": ("gw.cli.tools", True),
     "hooks": ("gw.cli.hooks", True),
-    "loglevel": ("gw.cli.loglevel", True),
-    "audit": ("gw.cli.audit", True),
+    "loglevel": ("gw.cli.operate.loglevel", True),
+    "audit": ("gw.cli.operate.audit", True),
     "db": ("gw.cli.db", True),
     "config": ("gw.cli.config", True),
     "completion": ("gw.cli.completion", True),
-    "control": ("gw.cli.processes", False),
-    "worker": ("gw.cli.processes", False),
-    "trial": ("gw.cli.processes", False),
+    "control": ("gw.cli.operate.processes", False),
+    "worker": ("gw.cli.operate.processes", False),
+    "trial": ("gw.cli.operate.processes", False),
 }
 
 

@@ -29,7 +29,7 @@ def check(settings: Settings, as_json: bool) -> None:
     from gw.config.load import load
     from gw.config.load import show as shown
     from gw.errors import ConfigError
-    from gw.media.greetings import greeting_problems
+    from gw.media.shared.greetings import greeting_problems
     from gw.terminal import print_json
 
     in_force = None

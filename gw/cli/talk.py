@@ -77,7 +77,7 @@ def talk(settings: Settings, wav: Path | None, out: Path | None, agent: str, no_
 
 def _serve(settings: Settings, *, browse: bool) -> None:
     """Run a gateway, and open its page once it serves."""
-    from gw.cli.serve import run_gateway
+    from gw.cli.operate.serve import run_gateway
     from gw.config import NO_TALK
 
     if settings.serving_config().signed:

@@ -137,7 +137,7 @@ def _print(trial: Trial) -> None:
 
 
 def _exchange(exchange: Exchange) -> Iterator[tuple[str, str]]:
-    from gw.protocol.hook_signature import HEADER
+    from gw.protocol.hooks.signature import HEADER
 
     yield "request", f"POST {exchange.url}"
     for name, value in exchange.headers.items():

@@ -16,8 +16,8 @@ from typing import Final
 import gevent
 
 from gw import bus
-from gw.call.budget import Level, level_of
-from gw.call.usage import KINDS, Used, day_of
+from gw.call.cost.budget import Level, level_of
+from gw.call.cost.usage import KINDS, Used, day_of
 from gw.config import Config
 from gw.control.bus.server import BusServer
 from gw.control.store import Store, StoreError

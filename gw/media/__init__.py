@@ -4,29 +4,24 @@ A frame to the caller:    ai/ -> ai_in -> downlink -> ai_out -> tx -> transport/
 A frame from the caller:  transport/ -> session -> uplink -> ai/
 
 worker        one process: parts, heartbeats, drain
-server        HTTP server: upgrades, shared connections, watchdog
-webhooks      Twilio's webhooks
-routing       routes: which one a call takes, and its agent's variables
 session       one media socket: admission, RX, close
 call          one call: its parts, and what concerns more than one
 downlink      what the caller hears: playout, AI-out, TX, interruptions, holds
-greetings     recorded greetings, read once
-hold_sound    the holding sound while an answer is awaited
 tx            ring 1: paces ready frames to the transport
 ai_out        cuts frames for TX, asks the recording guard
 uplink        the caller's audio on its way to the AI
 ai_in         opens AI legs, reads and dispatches their events
 ai_side       the AI leg in place, what is sent to it, its successor
-dialogue      passes events to the dialogue machine, carries out its commands
 call_ending   the one end
 call_events   a call's events for control
-call_spending a call's usage of AI models, and the budget
-context       what all calls of a worker share
 bus_client    the worker's end of the bus
 
 admission/    slots, one-time tokens, overload, budgets
 ai/           kinds of AI legs, and their watchdog
+conversation/ the dialogue machine's commands, tools, holding sound, cost
+http/         HTTP server, Twilio's webhooks
 hub/          waits, greenlet kinds, hold monitor, garbage collector
+shared/       what all calls of a worker share: configuration, recorded greetings, routes
 talk/         the talk page, a telephone in the browser
 transport/    non-blocking sockets, TLS, websockets
 """

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import gevent
 
+from gw.call.audio.playout import Outcome
 from gw.call.backchannel import is_meaningful
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.inputs import Trouble
-from gw.call.playout import Outcome
 from gw.call.state import Reason, ai_reason
 from gw.media.ai.leg import AiLegError
 from gw.media.ai.successor import lifetime_ms_of

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from gw.call.audio.playout import HOLDING, Playout, ResponseMark
 from gw.call.guard import RecordingGuard
-from gw.call.playout import HOLDING, Playout, ResponseMark
 from gw.media.hub.clock import Alarm, turn_loop
 from gw.media.tx import Ready, Tx
 from gw.protocol.audio import PTIME_MS
-from gw.protocol.frames import text_message
 from gw.protocol.twilio import FrameBuilder, build_mark
+from gw.protocol.websocket.frames import text_message
 
 #: The longest time between two questions to the guard, and between two fillings of TX's queue.
 TURN_S: Final = 0.1

@@ -13,9 +13,9 @@ from typing import Final
 
 from gevent import sleep
 
+from gw.call.audio.playout import Truncation
 from gw.call.conversation import Conversation, Utterance
 from gw.call.dialogue.inputs import Input
-from gw.call.playout import Truncation
 from gw.call.tool_calls import Stated, ToolCalls
 from gw.call.turns import Turn
 from gw.config import Agent
@@ -23,9 +23,9 @@ from gw.media.ai.leg import AiLeg
 from gw.media.ai.successor import Successor
 from gw.media.ai.warm import WarmLeg
 from gw.media.ai.watchdog import Problem, Watchdog
-from gw.media.context import MediaContext
 from gw.media.hub.clock import turn_loop
 from gw.media.hub.greenlets import KindGreenlet, spawn
+from gw.media.shared.context import MediaContext
 from gw.media.uplink import Uplink
 
 #: Items of one AI session that may be truncated: those of its last responses.

@@ -24,9 +24,9 @@ from time import monotonic
 from typing import Final
 
 from gw import bus
-from gw.call.budget import Level
+from gw.call.audio.playout import RECORDED
+from gw.call.cost.budget import Level
 from gw.call.dialogue import inputs as given
-from gw.call.playout import RECORDED
 from gw.call.quality import Quality
 from gw.call.resume import TURNS_PER_STREAM
 from gw.call.state import CallState, Reason, Result, result_of
@@ -35,11 +35,11 @@ from gw.config import Agent
 from gw.media.ai_side import AiSide
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
-from gw.media.call_spending import CallSpending
-from gw.media.call_tools import CallTools
-from gw.media.context import MediaContext
-from gw.media.dialogue import CallDialogue
+from gw.media.conversation.dialogue import CallDialogue
+from gw.media.conversation.spending import CallSpending
+from gw.media.conversation.tools import CallTools
 from gw.media.downlink import Downlink
+from gw.media.shared.context import MediaContext
 from gw.media.transport.plain import Transport
 from gw.protocol.ai import Tokens
 from gw.protocol.audio import BYTES_PER_MS

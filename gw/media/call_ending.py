@@ -17,8 +17,8 @@ from gevent.event import Event as EndEvent
 from gw.call.state import CallState, Reason, Result, result_of
 from gw.config import Agent
 from gw.media.call_events import CallEvents
-from gw.media.context import MediaContext
 from gw.media.hub.greenlets import KindGreenlet
+from gw.media.shared.context import MediaContext
 
 log = logging.getLogger(__name__)
 

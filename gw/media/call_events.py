@@ -16,8 +16,8 @@ from gw import bus
 from gw.call.limits import Allowance, event_allowance
 from gw.call.resume import parse_resumed
 from gw.call.turns import Turn
-from gw.media.context import MediaContext
-from gw.protocol.tool_call import CallFacts
+from gw.media.shared.context import MediaContext
+from gw.protocol.hooks.tool_call import CallFacts
 from gw.protocol.twilio import Start
 
 log = logging.getLogger(__name__)

@@ -11,20 +11,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from gw.call import bargein
-from gw.call.bargein import Interruption
+from gw.call.audio import bargein
+from gw.call.audio.bargein import Interruption
+from gw.call.audio.pacer import Pacer
+from gw.call.audio.playout import HOLDING, Playout
 from gw.call.dialogue.commands import Verdict
 from gw.call.guard import RecordingGuard
-from gw.call.pacer import Pacer
-from gw.call.playout import HOLDING, Playout
 from gw.media.ai_out import AiOut
 from gw.media.call_events import CallEvents
-from gw.media.context import MediaContext
+from gw.media.shared.context import MediaContext
 from gw.media.transport.plain import Transport
 from gw.media.tx import Tx
 from gw.protocol.audio import FRAME_BYTES, PTIME_MS, PTIME_S
-from gw.protocol.frames import text_message
 from gw.protocol.twilio import build_clear
+from gw.protocol.websocket.frames import text_message
 
 _MS: Final = 1000.0
 

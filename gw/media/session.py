@@ -22,13 +22,13 @@ from gw.errors import ProtocolCode, ProtocolError, close_code
 from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.ai_in import AiIn
 from gw.media.call import Call
-from gw.media.context import CountedState, MediaContext
 from gw.media.hub.greenlets import KindGreenlet, mark_current, spawn
+from gw.media.shared.context import CountedState, MediaContext
 from gw.media.transport.plain import Transport
 from gw.media.transport.websocket import LegClosedError, MessageReader, WebSocket
 from gw.protocol import twilio
-from gw.protocol.frames import NORMAL
 from gw.protocol.token import TokenError, check
+from gw.protocol.websocket.frames import NORMAL
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 from gevent.event import Event
 
-from gw.call.pacer import Pacer
-from gw.call.playout import Playout
+from gw.call.audio.pacer import Pacer
+from gw.call.audio.playout import Playout
 from gw.call.quality import LatencyCounts
 from gw.media.hub.clock import Clock
 from gw.media.transport.plain import Transport

@@ -26,11 +26,11 @@ from gw.media.admission.overload import SECONDS, LatenessMonitor
 from gw.media.admission.slots import AdmissionSlots
 from gw.media.admission.token_ledger import TokenLedger
 from gw.media.bus_client import BusClient
-from gw.media.context import MediaContext
+from gw.media.http.server import MediaServer
 from gw.media.hub.gc_control import collect_when_idle, tune
 from gw.media.hub.greenlets import spawn
 from gw.media.hub.hold_monitor import HoldMonitor
-from gw.media.server import MediaServer
+from gw.media.shared.context import MediaContext
 from gw.scoreboard import Scoreboard, ScoreboardRow
 from metrics.declare import CALL_CAPACITY, PROCESS_STARTS, STREAMS_MISSED
 from metrics.page import Page

@@ -26,7 +26,8 @@ from typing import Final, TypeAlias
 import msgspec
 
 from gw.errors import ProtocolError
-from gw.protocol import audio, frames, wire
+from gw.protocol import audio, wire
+from gw.protocol.websocket import frames
 
 #: Twilio's SIDs have 34 characters; any text of this shape is safe inside our JSON, a test twin's SID included.
 _SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -15,7 +15,7 @@ import msgspec
 from gw.config import Config, host_and_port
 from gw.control.main import Control
 from gw.errors import GatewayError
-from gw.media.greetings import greeting_problems
+from gw.media.shared.greetings import greeting_problems
 from gw.media.worker import Worker
 from metrics.page import PageError
 

@@ -27,8 +27,8 @@ from gevent import socket
 from gevent.event import Event
 from gevent.hub import Waiter
 
-from gw.call.pacer import Pacer
-from gw.call.playout import Playout
+from gw.call.audio.pacer import Pacer
+from gw.call.audio.playout import Playout
 from gw.media.hub.clock import Clock
 from gw.media.transport.plain import Transport
 from gw.media.tx import Tx, TxCells
@@ -47,12 +47,12 @@ STATEMENTS: dict[str, tuple[str, str]] = {
     "call time.monotonic": ("monotonic()", ""),
     "call gw.media.hub.clock.Clock.wait_until": ("wait_until(monotonic() + 0.0000005)", ""),
     "call gevent.sleep": ("sleep(0.0000001)", ""),
-    "call gw.call.pacer.Pacer.deadline": ("deadline(1.0)", ""),
-    "call gw.call.pacer.Pacer.on_sent": ("on_sent(1.0)", ""),
-    "call gw.call.pacer.Pacer._begin": ("begin(1.0)", ""),
-    "call gw.call.pacer.Pacer.on_starved": ("on_starved(1.0)", ""),
-    "call gw.call.pacer.Pacer.on_held": ("on_held(1.0)", ""),
-    "call gw.call.pacer.Pacer.on_mark": ("on_mark()", ""),
+    "call gw.call.audio.pacer.Pacer.deadline": ("deadline(1.0)", ""),
+    "call gw.call.audio.pacer.Pacer.on_sent": ("on_sent(1.0)", ""),
+    "call gw.call.audio.pacer.Pacer._begin": ("begin(1.0)", ""),
+    "call gw.call.audio.pacer.Pacer.on_starved": ("on_starved(1.0)", ""),
+    "call gw.call.audio.pacer.Pacer.on_held": ("on_held(1.0)", ""),
+    "call gw.call.audio.pacer.Pacer.on_mark": ("on_mark()", ""),
     "call gw.media.transport.plain.Transport.write": ("write(frame)", "drain()"),
     "call _socket.socket.send": ("send(frame)", "drain()"),
     "call builtins.len": ("len(frame)", ""),

@@ -33,7 +33,7 @@ from gw.media.session import MAX_MESSAGE_BYTES as PHONE_BYTES
 from gw.media.transport.plain import READ_BYTES, Transport
 from gw.media.transport.websocket import MessageReader, WebSocket
 from gw.protocol import openai_realtime, twilio
-from gw.protocol.frames import CLOSE, PING, PONG, TEXT, frame
+from gw.protocol.websocket.frames import CLOSE, PING, PONG, TEXT, frame
 
 LIMIT_MS = 1.0
 KEY = b"\x01\x80\xff\x37"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from gw.call.playout import RECORDED
+from gw.call.audio.playout import RECORDED
 from gw.twin.ai.ledger import AiLedger, SentResponse
 from gw.twin.sound import FRAME_BYTES, PTIME_MS, PTIME_S, RATE_HZ, SILENCE, level
 from gw.twin.twilio.call_record import CallRecord

@@ -27,7 +27,7 @@ _OURS = ("gw.media.", "gw.call.", "gw.protocol.", "websockets.", "gevent.greenle
 
 
 #: Kept for the action webhook, within a bound; kept for admission, one of each model.
-_KEPT = frozenset({"gw.media.context.Ending", "gw.protocol.ai.TokenLimit"})
+_KEPT = frozenset({"gw.media.shared.context.Ending", "gw.protocol.ai.TokenLimit"})
 
 
 def kinds(things: list[object]) -> Counter[str]:

@@ -14,9 +14,9 @@ import gevent
 import pytest
 
 import gw.config
+from gw.call.audio.hold_tone import hold_tone
 from gw.call.dialogue import rules
 from gw.call.dialogue.commands import Prompt
-from gw.call.hold_tone import hold_tone
 from gw.call.prompts import text_of
 from gw.config import Agent
 from gw.twin import speech

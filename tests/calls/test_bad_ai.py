@@ -21,8 +21,8 @@ from gevent import socket
 from gevent.server import StreamServer
 
 import gw.config
+from gw.call.audio.hold_tone import hold_tone
 from gw.call.dialogue.rules import MAX_UNREADABLE
-from gw.call.hold_tone import hold_tone
 from gw.config import Agent
 from gw.twin.ai.script import CONNECT_FAULTS, RESPONSE_FAULTS, SESSION_FAULTS, AiScript, Fault
 from gw.twin.ai.server import AiTwin

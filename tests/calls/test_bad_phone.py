@@ -16,7 +16,7 @@ import gevent
 import pytest
 
 import gw.config
-from gw.media import server
+from gw.media.http import server
 from gw.twin.sound import SILENT_FRAME
 from gw.twin.twilio.caller import TwinCall
 from gw.twin.twilio.faults import with_fault

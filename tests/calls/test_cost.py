@@ -8,9 +8,9 @@ from typing import Any, Final
 import pytest
 
 import gw.config
+from gw.call.cost.usage import KINDS, day_of
 from gw.call.dialogue.commands import Prompt
 from gw.call.prompts import budget_warning, text_of
-from gw.call.usage import KINDS, day_of
 from gw.config import Agent, Budget, Overflow, Price
 from gw.twin.ai.ledger import AiLedger
 from gw.twin.twilio.steps import Step

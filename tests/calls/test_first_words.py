@@ -11,8 +11,8 @@ import pytest
 
 import gw.config
 import gw.media.ai.warm
+from gw.call.audio.playout import RECORDED
 from gw.call.conversation import CUT
-from gw.call.playout import RECORDED
 from gw.config import Agent, Greeting, Turns
 from gw.twin.ai.ledger import AiLedger
 from gw.twin.ai.script import AiScript

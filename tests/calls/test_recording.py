@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import gevent
 
-from gw.call.hold_tone import hold_tone
+from gw.call.audio.hold_tone import hold_tone
 from gw.config import Recording, Store
 from gw.control.rows import RecordingRow
 from gw.media.ai_out import TURN_S

@@ -20,7 +20,7 @@ import pytest
 
 import gw.media.downlink
 from gw.bench.gateway_process import GatewayProcess
-from gw.call.pacer import Pacer
+from gw.call.audio.pacer import Pacer
 from gw.config import Media, Store
 from gw.control.admin.client import AdminClient
 from gw.protocol.audio import PTIME_S

@@ -14,8 +14,8 @@ import pytest
 from gw.config.load import problems
 from gw.control.hooks.circuit import OPEN_AFTER, OPEN_S, WINDOW_S
 from gw.control.hooks.places import CONNECTIONS, PER_HOST, QUEUE
-from gw.protocol.hook_signature import sign
-from gw.protocol.tool_call import MAX_DETAIL_CHARS, CallFacts, ErrorWord, ToolCall, idempotency_key, request_body
+from gw.protocol.hooks.signature import sign
+from gw.protocol.hooks.tool_call import MAX_DETAIL_CHARS, CallFacts, ErrorWord, ToolCall, idempotency_key, request_body
 
 PAGE = (Path(__file__).resolve().parents[2] / "deploy" / "TOOLS.md").read_text()
 BODY = '{"v":1,"name":"gr\u00fc\u00df"}'.encode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from gw import bus
-from gw.call.usage import total
+from gw.call.cost.usage import total
 
 #: A soak of hours stays below this; more events raise an error.
 MAX_EVENTS: Final = 2_000_000

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gw.call.cost.usage import KINDS
 from gw.call.resume import RESUMABLE
 from gw.call.state import Reason
-from gw.call.usage import KINDS
 from gw.control.twilio_api.rest import POOL_CONNECTIONS
 from tests.faults.ledger import CallLine, Ledger, Struck
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gw import bus
+from gw.call.cost.usage import Used
 from gw.call.quality import Quality
-from gw.call.usage import Used
 from tests.faults import bus_tap
 from tests.faults.bus_tap import BusTap
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gw.call.usage import KINDS
+from gw.call.cost.usage import KINDS
 from tests.faults.laws import HEALTHY_S, LAWS, RECOVERED_S, answered_s, judge, totals
 from tests.faults.ledger import CallLine, Census, Ledger, StoreReturn, Struck
 from tests.faults.report import draw, print_tables, write_ledger

@@ -25,10 +25,10 @@ from gw import bus  # noqa: E402
 from gw.errors import GatewayError  # noqa: E402
 from gw.media import webhooks  # noqa: E402
 from gw.protocol import openai_realtime, signature, token, twilio  # noqa: E402
-from gw.protocol.frames import TEXT, MessageCutter, frame  # noqa: E402
-from gw.protocol.handshake import ClientHandshake  # noqa: E402
 from gw.protocol.http import ChunkedReader, HeadReader  # noqa: E402
 from gw.protocol.webhook_form import parse_form  # noqa: E402
+from gw.protocol.websocket.frames import TEXT, MessageCutter, frame  # noqa: E402
+from gw.protocol.websocket.handshake import ClientHandshake  # noqa: E402
 from tests.fuzz.targets import CORPUS  # noqa: E402
 
 LIMIT_US: Final = 1000

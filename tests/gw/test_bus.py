@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gw import bus
 from gw.call.conversation import Utterance
+from gw.call.cost.usage import Used
 from gw.call.quality import Quality
-from gw.call.usage import Used
 from gw.errors import GatewayError
 
 text = st.text(max_size=20)

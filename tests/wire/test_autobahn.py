@@ -20,7 +20,7 @@ from gw.media.transport import websocket
 from gw.media.transport.plain import Transport
 from gw.media.transport.websocket import LegClosedError, WebSocket
 from gw.protocol import wire
-from gw.protocol.frames import frame
+from gw.protocol.websocket.frames import frame
 from tests.gw.media.support import WAIT_S, upgrade
 from tests.wire.autobahn import BINARY, BY_FRAME, CASES, CLOSE, TEXT, Case
 

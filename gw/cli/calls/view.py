@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.text import Text
 
-from gw.call.usage import KINDS
+from gw.call.cost.usage import KINDS
 from gw.control.rows import CallDetails, QualityRow, RecordingRow, TurnRow
 from gw.terminal import Column, console, dash, duration, ending, facts, local_time, milliseconds, print_rows, usd
 

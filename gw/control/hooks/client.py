@@ -29,8 +29,8 @@ from gw.control.hooks.circuit import Circuit
 from gw.control.hooks.places import Places, QueueFullError
 from gw.control.hooks.wire import CHUNK_COST, HEAD_BYTES, BrokenError, UnconnectedError, Wire, connect
 from gw.errors import GatewayError
-from gw.protocol import hook_signature
-from gw.protocol.tool_call import DETAIL_BYTES, KEY_HEADER
+from gw.protocol.hooks import signature
+from gw.protocol.hooks.tool_call import DETAIL_BYTES, KEY_HEADER
 from metrics import declare
 from metrics.page import Page
 
@@ -129,7 +129,7 @@ class HookClient:
             "Accept-Encoding": "identity",
             "Connection": "close",
             "Content-Type": "application/json",
-            hook_signature.HEADER: hook_signature.sign(self._secrets, body, time.time()),
+            signature.HEADER: signature.sign(self._secrets, body, time.time()),
         }
         if key:
             headers[KEY_HEADER] = key

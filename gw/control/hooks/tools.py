@@ -17,7 +17,7 @@ from gw.config import Config, Tool
 from gw.config.json_schema import Schema
 from gw.control.hooks.client import HookAnswer, HookClient, HookError
 from gw.errors import ProtocolError
-from gw.protocol.tool_call import (
+from gw.protocol.hooks.tool_call import (
     ErrorWord,
     ToolAnswer,
     ToolCall,

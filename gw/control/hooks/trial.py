@@ -16,8 +16,8 @@ from gw.config import Config
 from gw.config.hook_url import parse_networks
 from gw.control.hooks.client import HookAnswer, HookClient, HookError, HookRequest
 from gw.control.hooks.tools import Tools
-from gw.protocol import hook_signature
-from gw.protocol.tool_call import CallFacts, ToolCall
+from gw.protocol.hooks import signature
+from gw.protocol.hooks.tool_call import CallFacts, ToolCall
 
 #: The SID of no call.
 SAMPLE_SID: Final = "CA" + "0" * 32
@@ -73,7 +73,7 @@ class _Witness(HookClient):
 
     def _keep(self, request: HookRequest, status: int | None, answer: str, problem: str, began_s: float) -> None:
         ms = round(1000 * (time.monotonic() - began_s), 1)
-        fault = hook_signature.verify(self._known, request.headers[hook_signature.HEADER], request.body, time.time())
+        fault = signature.verify(self._known, request.headers[signature.HEADER], request.body, time.time())
         url = f"{request.url.scheme}://{request.url.authority}{request.url.target}"
         self.exchanges.append(Exchange(url, request.headers, request.body.decode(), fault, status, answer, problem, ms))
 

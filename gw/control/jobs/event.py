@@ -27,8 +27,8 @@ from gw.control.jobs.lifecycle import EVENT, Again, Ended, Job, Outcome, Rewritt
 from gw.control.jobs.table import Wanted
 from gw.control.rows import CallDetails
 from gw.errors import GatewayError, ProtocolError
-from gw.protocol.hook_event import Draft, EventType, complete, decode_draft, encode_draft, is_draft
-from gw.protocol.tool_call import CallFacts
+from gw.protocol.hooks.event import Draft, EventType, complete, decode_draft, encode_draft, is_draft
+from gw.protocol.hooks.tool_call import CallFacts
 from metrics.page import Page
 
 log = logging.getLogger(__name__)

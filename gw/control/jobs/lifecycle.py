@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from gw.protocol.tool_call import ErrorWord, failed
+from gw.protocol.hooks.tool_call import ErrorWord, failed
 
 State = Literal["wanted", "claimed", "done", "failed", "expired", "unknown"]
 #: Causes of a transition.

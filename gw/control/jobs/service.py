@@ -29,7 +29,7 @@ from gw.bounded import OutOfTimeError, within
 from gw.control.jobs import lifecycle, table
 from gw.control.jobs.lifecycle import Ended, Job, Outcome
 from gw.errors import GatewayError
-from gw.protocol.tool_call import failed
+from gw.protocol.hooks.tool_call import failed
 from metrics import declare
 from metrics.page import Page
 

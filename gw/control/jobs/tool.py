@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from gw.config import Config
 from gw.control.jobs.lifecycle import Ended, Job
 from gw.errors import ProtocolError
-from gw.protocol.tool_call import ToolAnswer, ToolCall, decode_call, failed
+from gw.protocol.hooks.tool_call import ToolAnswer, ToolCall, decode_call, failed
 from metrics.page import Page
 
 #: Tool calls under way at a time, which is the number of connections to endpoints.

@@ -16,10 +16,10 @@ from sqlalchemy import ColumnElement, Connection, Insert, Table, Update, and_, b
 from sqlalchemy.dialects import mysql, sqlite
 
 from gw import bus
+from gw.call.cost.usage import KINDS, Used
 from gw.call.quality import Quality
 from gw.call.resume import RESUMABLE
 from gw.call.state import Reason
-from gw.call.usage import KINDS, Used
 from gw.control.rows import CallRow, EventRow, QualityRow, Scalar, TurnRow, UsageRow
 from gw.control.store import tables
 from gw.control.store.tables import DAY_CHARS, DETAIL_CHARS, NUMBER_CHARS, SID_CHARS, TEXT_CHARS, calls

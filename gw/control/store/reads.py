@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, func, literal, not_, or_, select
 
-from gw.call.usage import total
+from gw.call.cost.usage import total
 from gw.control.rows import (
     OPERATOR,
     CallDetails,

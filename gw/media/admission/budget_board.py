@@ -6,8 +6,8 @@ import time
 from typing import Final
 
 from gw import bus
-from gw.call.budget import Left
-from gw.call.usage import day_of
+from gw.call.cost.budget import Left
+from gw.call.cost.usage import day_of
 from gw.config import Budget
 
 #: Callers kept, the ones reported last; many times those of a day.

@@ -22,8 +22,8 @@ from gw.media.transport.tls import TlsTransport
 from gw.media.transport.websocket import LegClosedError, MessageReader, WebSocket
 from gw.protocol import openai_realtime
 from gw.protocol.ai import AiEvent, ResponseAlive, Unreadable
-from gw.protocol.frames import NORMAL
-from gw.protocol.handshake import ClientHandshake, HandshakeError
+from gw.protocol.websocket.frames import NORMAL
+from gw.protocol.websocket.handshake import ClientHandshake, HandshakeError
 
 #: One event from the AI. A delta is some kilobytes. Longer ones are split; other long events, such as items that carry audio, are
 #: skipped.

@@ -1,8 +1,8 @@
 """Websocket over one transport: whole messages in, messages and close out.
 
-`gw.protocol.frames` cuts and builds the frames, the transport moves the bytes. The end of a connection is one `LegClosedError`
-or one `ProtocolError`. Pings are answered here. Messages that come while the reader waits can be handled in the hub's callback,
-which saves a switch to the reader and back. Never waits for a write, never interprets a message.
+`gw.protocol.websocket.frames` cuts and builds the frames, the transport moves the bytes. The end of a connection is one
+`LegClosedError` or one `ProtocolError`. Pings are answered here. Messages that come while the reader waits can be handled in the
+hub's callback, which saves a switch to the reader and back. Never waits for a write, never interprets a message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gw.errors import GatewayError, ProtocolCode, ProtocolError, close_code
 from gw.media.hub.clock import turn_loop
 from gw.media.transport.plain import Transport
 from gw.media.transport.tls import TlsTransport
-from gw.protocol.frames import CLOSE, LOST, NORMAL, PING, PONG, TEXT, Message, MessageCutter, close_payload, frame
+from gw.protocol.websocket.frames import CLOSE, LOST, NORMAL, PING, PONG, TEXT, Message, MessageCutter, close_payload, frame
 
 #: Time a peer has to end the connection after a close frame, before the socket is closed.
 CLOSE_TIMEOUT_S: Final = 1.0

@@ -13,7 +13,5 @@ twiml         TwiML parser
 fields        form fields of webhooks
 webhooks      signed HTTP requests to the gateway
 faults        faults of a phone leg, by name
-rest          REST API: HTTP server, authentication, faults on request
-resources     REST API: operations on calls and recordings
-recording     REST API: one recording and its callback
+rest/         REST API: HTTP server, calls, recordings
 """

@@ -16,7 +16,7 @@ from gevent.pool import Pool
 
 from gw.twin.sound import tag
 from gw.twin.twilio.caller import TwinCall
-from gw.twin.twilio.rest import RestTwin
+from gw.twin.twilio.rest.server import RestTwin
 from gw.twin.twilio.stream import CallPlan
 from gw.twin.twilio.webhooks import WebhookSender
 

@@ -24,7 +24,7 @@ from gw.control.jobs.lifecycle import Job
 from gw.control.jobs.service import Jobs
 from gw.control.jobs.tool import ToolHandler
 from gw.errors import GatewayError
-from gw.protocol.tool_call import CallFacts, ToolAnswer, ToolCall, encode_call
+from gw.protocol.hooks.tool_call import CallFacts, ToolAnswer, ToolCall, encode_call
 from gw.verify.guard.parts import StandIn
 from metrics.page import Page
 

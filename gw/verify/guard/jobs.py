@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
 from gw.control.jobs.lifecycle import Job
-from gw.protocol.tool_call import ErrorWord, ToolAnswer, failed
+from gw.protocol.hooks.tool_call import ErrorWord, ToolAnswer, failed
 from gw.verify.explorer import FREE, SURE, Step
 from gw.verify.guard.job_parts import LATE, NOW, Done, JobParts, Memory
 from metrics.page import Page

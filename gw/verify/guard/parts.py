@@ -16,8 +16,8 @@ import msgspec
 
 from gw import bus
 from gw.call import guard
-from gw.call.pacer import Pacer
-from gw.call.playout import Playout
+from gw.call.audio.pacer import Pacer
+from gw.call.audio.playout import Playout
 from gw.call.quality import Quality
 from gw.config import Config
 from gw.control.bus import server

@@ -58,7 +58,7 @@ _DEADLINE, _SENT, _BEGIN, _STARVED, _HELD, _MARK = (
 _ADD, _OBSERVE = "CounterCell.__init__.<locals>.add", "HistogramCell.__init__.<locals>.observe"
 _WAIT = "Clock.wait_until"
 _WRITE, _KEEP, _FAIL, _WAKE = (f"Transport.{name}" for name in ("write", "_keep", "fail", "wake"))
-_TRANSPORT, _PACER = "gw.media.transport.plain.Transport", "gw.call.pacer.Pacer"
+_TRANSPORT, _PACER = "gw.media.transport.plain.Transport", "gw.call.audio.pacer.Pacer"
 _TIMEOUT: Final = tuple(
     f"gevent.timeout.Timeout.{name}"
     for name in ("_start_new_or_dummy", "start_new", "__init__", "start", "pending", "__enter__", "__exit__", "close")
@@ -191,7 +191,9 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
         "REST and HTTP clients": "http. urllib. requests. twilio. gw.control.twilio_api.rest websockets.",
         "network beyond the one send": "socket. _socket.getaddrinfo _socket.socket.connect _socket.socket.recv ssl. _ssl.",
         "stack dumps": "traceback. faulthandler. inspect. sys._getframe sys._current_frames gevent.util.print_run_info",
-        "queue flush": "collections.deque.clear gw.media.tx.Tx.discard gw.call.playout.Playout.clear gw.call.playout.Playout.pop",
+        "queue flush": (
+            "collections.deque.clear gw.media.tx.Tx.discard gw.call.audio.playout.Playout.clear gw.call.audio.playout.Playout.pop"
+        ),
         "session close": (
             "gw.media.session. gw.media.call. gw.media.call_ending. gw.media.transport.plain.Transport.shut "
             "_socket.socket.close _socket.socket.shutdown"

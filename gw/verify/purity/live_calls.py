@@ -20,9 +20,9 @@ from gw import bus
 from gw.config import Agent, Config, Media, Ops, Secrets, Server
 from gw.media.admission.token_ledger import TokenLedger
 from gw.media.bus_client import BusClient
-from gw.media.context import MediaContext
+from gw.media.http.server import MediaServer
 from gw.media.hub.greenlets import spawn
-from gw.media.server import MediaServer
+from gw.media.shared.context import MediaContext
 from gw.twin import speech
 from gw.twin.ai.script import AiScript, lasting
 from gw.twin.ai.server import AiTwin

@@ -14,8 +14,8 @@ from typing import Any, Final
 import gevent
 from gevent import socket
 
-from gw.call.pacer import Pacer
-from gw.call.playout import Playout
+from gw.call.audio.pacer import Pacer
+from gw.call.audio.playout import Playout
 from gw.media.hub.clock import Clock
 from gw.media.hub.greenlets import KindGreenlet
 from gw.media.transport.plain import Transport

@@ -2,7 +2,7 @@
 
 Every call named in a request is treated as in progress.
 Run as `python -m tests.bench.load.rest`. The account's secret is the first line of stdin, orders follow: report (recordings
-requested and begun so far). `gw.twin.twilio.rest` answers the requests.
+requested and begun so far). `gw.twin.twilio.rest.server` answers the requests.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Literal
 
 from gevent import os as gevent_os
 
-from gw.twin.twilio.resources import RestCall
-from gw.twin.twilio.rest import RestTwin
+from gw.twin.twilio.rest.resources import RestCall
+from gw.twin.twilio.rest.server import RestTwin
 from gw.twin.twilio.webhooks import WebhookSender
 
 

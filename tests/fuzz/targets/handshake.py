@@ -1,4 +1,4 @@
-"""Laws of gw.protocol.handshake: the same in any cut, one HandshakeError, and stricter than websockets' client."""
+"""Laws of gw.protocol.websocket.handshake: the same in any cut, one HandshakeError, and stricter than websockets' client."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from websockets.client import ClientProtocol
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from gw.protocol.handshake import ClientHandshake, HandshakeError
 from gw.protocol.http import MAX_HEAD_BYTES
+from gw.protocol.websocket.handshake import ClientHandshake, HandshakeError
 from tests.fuzz.targets.cuts import cuts
 
 _NONCE: Final = bytes(16)

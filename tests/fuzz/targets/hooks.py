@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from gw.config.hook_url import parse_hook_url
 from gw.control.hooks.wire import BrokenError, Wire
 from gw.errors import ProtocolError
-from gw.protocol import hook_signature, tool_call
+from gw.protocol.hooks import signature as submilli_signature
+from gw.protocol.hooks import tool_call
 
 _SECRETS: Final = ("a secret of the fuzzer", "another")
 _NOW_S: Final = 1_700_000_000
@@ -40,10 +41,10 @@ def url(data: bytes) -> None:
 def signature(data: bytes) -> None:
     """Take the data as a header and a body, and as a body alone."""
     header, _, body = data.partition(b"\0")
-    assert hook_signature.verify(_SECRETS, header.decode("latin-1"), body, _NOW_S) in ("malformed", "expired", "forged")
-    made = hook_signature.sign(_SECRETS, data, _NOW_S)
-    assert [hook_signature.verify([secret], made, data, _NOW_S + 300) for secret in _SECRETS] == ["", ""]
-    assert hook_signature.verify(_SECRETS, made, data + b"\0", _NOW_S) == "forged"
+    assert submilli_signature.verify(_SECRETS, header.decode("latin-1"), body, _NOW_S) in ("malformed", "expired", "forged")
+    made = submilli_signature.sign(_SECRETS, data, _NOW_S)
+    assert [submilli_signature.verify([secret], made, data, _NOW_S + 300) for secret in _SECRETS] == ["", ""]
+    assert submilli_signature.verify(_SECRETS, made, data + b"\0", _NOW_S) == "forged"
 
 
 def arguments(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Laws of gw.protocol.frames.
+"""Laws of gw.protocol.websocket.frames.
 
 Any cut of the same bytes gives the same messages, and the core of `websockets` finds the same messages, pings and kind of end.
 """
@@ -11,7 +11,7 @@ from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from gw.protocol.frames import MAX_FRAMES, MAX_PONGS, End, MessageCutter
+from gw.protocol.websocket.frames import MAX_FRAMES, MAX_PONGS, End, MessageCutter
 from tests.fuzz.targets.cuts import cuts
 
 _LIMIT: Final = 5000

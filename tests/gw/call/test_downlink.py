@@ -1,4 +1,4 @@
-"""gw.call.playout and gw.call.pacer together, driven like AI-out and TX, on the test's clock.
+"""gw.call.audio.playout and gw.call.audio.pacer together, driven like AI-out and TX, on the test's clock.
 
 For any chunks from the AI, any stall of the hub, any hold and any interruption: the sequence is kept, only cleared audio is lost,
 nothing leaves during a hold or more than a lead ahead, and the frames and the silence counted equal those heard.
@@ -12,8 +12,8 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from gw.call.pacer import Pacer
-from gw.call.playout import Playout, ResponseMark
+from gw.call.audio.pacer import Pacer
+from gw.call.audio.playout import Playout, ResponseMark
 from tests.gw.call.test_pacer import PTIME_S, START_S, Ear, odd
 
 FRAME = 160

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from gw.call import bargein
+from gw.call.audio import bargein
 from gw.call.turns import Turn, Turns
 from tests.gw.call.test_downlink import Downlink
 from tests.gw.call.test_pacer import PTIME_S

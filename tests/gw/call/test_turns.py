@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.playout import Outcome
+from gw.call.audio.playout import Outcome
 from gw.call.turns import Turn, Turns
 from tests.examples import examples
 

@@ -31,7 +31,7 @@ from gw.control.recording import service
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import Stamped, StoreUnavailable, schema
 from gw.control.store import Store as Rows
-from gw.protocol.tool_call import CallFacts, ToolCall, encode_call
+from gw.protocol.hooks.tool_call import CallFacts, ToolCall, encode_call
 from gw.twin.hooks import HookTwin
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
 from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created, listing, recording

@@ -10,7 +10,7 @@ import pytest
 import gw.config
 import gw.control.spending as module
 from gw import bus
-from gw.call.usage import Used, day_of
+from gw.call.cost.usage import Used, day_of
 from gw.config import Agent, Budget, Config
 from gw.control.bus.server import BusServer
 from gw.control.calls.registry import Calls

@@ -25,8 +25,8 @@ from gw.config import Agent, Config, Media, Ops, Overflow, Recording, Secrets, S
 from gw.media.admission.token_ledger import TokenLedger
 from gw.media.ai.leg import AiLegError
 from gw.media.call import Call
-from gw.media.context import CountedState, MediaContext
-from gw.media.server import MediaServer
+from gw.media.http.server import MediaServer
+from gw.media.shared.context import CountedState, MediaContext
 from gw.media.transport.plain import Transport
 from gw.media.tx import TxCells
 from gw.protocol import ai, twilio

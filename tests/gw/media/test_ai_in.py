@@ -11,11 +11,11 @@ import pytest
 from gevent import socket
 
 from gw import bus
+from gw.call.audio.playout import HOLDING, ResponseMark
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.inputs import Trouble
 from gw.call.dialogue.machine import NEVER, Response
 from gw.call.limits import EVENTS
-from gw.call.playout import HOLDING, ResponseMark
 from gw.call.state import Reason, State
 from gw.config import Agent
 from gw.media import call_events

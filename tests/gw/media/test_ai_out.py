@@ -10,9 +10,9 @@ from typing import Any
 import gevent
 import pytest
 
+from gw.call.audio.pacer import Pacer
+from gw.call.audio.playout import Playout
 from gw.call.guard import RecordingGuard
-from gw.call.pacer import Pacer
-from gw.call.playout import Playout
 from gw.media.ai_out import BATCH_FRAMES, TURN_S, AiOut
 from gw.media.hub.clock import Clock
 from gw.media.tx import Tx, TxCells

@@ -7,9 +7,9 @@ from time import monotonic
 import gevent
 import pytest
 
+from gw.call.audio.playout import Truncation
 from gw.call.conversation import CUT, ROOT, Utterance
 from gw.call.dialogue.inputs import Input, SuccessorFailed, SuccessorReady
-from gw.call.playout import Truncation
 from gw.call.state import Reason
 from gw.call.tool_calls import ToolCalls
 from gw.call.turns import Turn

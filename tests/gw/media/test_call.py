@@ -21,7 +21,7 @@ from gw.media.ai_side import AiSide
 from gw.media.call import Call
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
-from gw.media.dialogue import CallDialogue
+from gw.media.conversation.dialogue import CallDialogue
 from gw.media.downlink import Downlink
 from gw.protocol.audio import FRAME_BYTES
 from tests.gw.media.support import ACCOUNT, ContextMaker, FakeLeg, call_of, put_in_place, transport_and_peer

@@ -11,7 +11,7 @@ from gw.call.limits import EVENTS
 from gw.call.turns import Turn
 from gw.media import call_events
 from gw.media.call_events import CallEvents
-from gw.media.context import MediaContext
+from gw.media.shared.context import MediaContext
 from gw.protocol.twilio import Start
 from tests.gw.media.support import ACCOUNT, CALL, STREAM, WAIT_S, ContextMaker
 

@@ -10,7 +10,7 @@ from time import monotonic
 import gevent
 import pytest
 
-from gw.call.playout import HOLDING
+from gw.call.audio.playout import HOLDING
 from gw.config import Agent
 from gw.media.downlink import Downlink
 from gw.media.tx import Ready

@@ -21,7 +21,7 @@ from gw.media import session as session_module
 from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.ai.parrot_leg import ParrotLeg
 from gw.media.call import Call
-from gw.media.context import MediaContext
+from gw.media.shared.context import MediaContext
 from gw.media.transport import websocket as websocket_module
 from gw.protocol.audio import PTIME_S
 from gw.protocol.signature import sign

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
-from gw.call.pacer import Pacer
-from gw.call.playout import Playout
+from gw.call.audio.pacer import Pacer
+from gw.call.audio.playout import Playout
 from gw.media.hub.clock import Clock
 from gw.media.transport.plain import Transport
 from gw.media.tx import Ready, Tx, TxCells

@@ -63,7 +63,7 @@ def test_a_worker_that_would_not_start_is_reported(tmp_path: Path, monkeypatch: 
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no prompts in the new code")
 
-    monkeypatch.setattr("gw.media.context.Prompts", refuse)
+    monkeypatch.setattr("gw.media.shared.context.Prompts", refuse)
     assert problem_of(config_in(tmp_path), "127.0.0.1:1", "") == "no prompts in the new code"
     assert list(tmp_path.iterdir()) == [], "control was closed"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gw import bus
-from gw.call.usage import KINDS, Used
+from gw.call.cost.usage import KINDS, Used
 from gw.control.store import Stamped, Store
 from tests.gw.cli.conftest import ENDED, LIVE, CommandLine
 

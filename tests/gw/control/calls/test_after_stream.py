@@ -12,9 +12,9 @@ import pytest
 import gw.control.calls.after_stream as module
 from gw import bus
 from gw.call.conversation import Utterance
+from gw.call.cost.usage import Used
 from gw.call.quality import Quality
 from gw.call.resume import MAX_RESUMES
-from gw.call.usage import Used
 from gw.control.calls import registry
 from gw.control.calls.after_stream import AfterStream
 from gw.control.calls.registry import Calls

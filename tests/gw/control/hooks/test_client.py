@@ -20,8 +20,8 @@ from gw.control.hooks.addresses import Resolver
 from gw.control.hooks.circuit import OPEN_AFTER
 from gw.control.hooks.client import Failure, HookAnswer, HookClient, HookError, Outcome, client_of
 from gw.control.hooks.places import Places
-from gw.protocol.hook_signature import verify
-from gw.protocol.tool_call import DETAIL_BYTES
+from gw.protocol.hooks.signature import verify
+from gw.protocol.hooks.tool_call import DETAIL_BYTES
 from gw.twin.hooks import HTML, HUGE_BYTES, HookTwin
 from metrics import declare
 from metrics.page import Page

@@ -16,7 +16,7 @@ from gw.config.json_schema import SchemaError
 from gw.control.hooks import tools as tools_module
 from gw.control.hooks.client import HookClient, client_of
 from gw.control.hooks.tools import Tools
-from gw.protocol.tool_call import CallFacts, Status, ToolAnswer, ToolCall
+from gw.protocol.hooks.tool_call import CallFacts, Status, ToolAnswer, ToolCall
 from gw.twin.hooks import HTML, HookTwin
 from tests.timing import scaled
 

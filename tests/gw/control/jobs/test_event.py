@@ -29,7 +29,7 @@ from gw.control.jobs.event import (
 from gw.control.jobs.lifecycle import Again, Ended, Job, Rewritten
 from gw.control.rows import CallDetails, EventRow, TurnRow
 from gw.errors import GatewayError
-from gw.protocol.hook_event import Draft, decode_draft, is_draft
+from gw.protocol.hooks.event import Draft, decode_draft, is_draft
 from gw.twin.hooks import HookTwin
 from metrics.page import Page
 

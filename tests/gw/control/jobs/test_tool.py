@@ -15,7 +15,7 @@ from gw.config import Config, Secrets, Tool
 from gw.control.jobs import lifecycle
 from gw.control.jobs.lifecycle import Ended, Job
 from gw.control.jobs.tool import ToolHandler, tool_handlers
-from gw.protocol.tool_call import CallFacts, ToolAnswer, ToolCall, encode_call, failed
+from gw.protocol.hooks.tool_call import CallFacts, ToolAnswer, ToolCall, encode_call, failed
 from metrics.page import Page
 
 CALL = ToolCall(

@@ -20,8 +20,8 @@ from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Stamped, Store
 from gw.control.twilio_api.accounts import Accounts
 from gw.control.twilio_api.rest import TwilioRest
-from gw.twin.twilio.recording import TwinRecording
-from gw.twin.twilio.rest import RestTwin
+from gw.twin.twilio.rest.recording import TwinRecording
+from gw.twin.twilio.rest.server import RestTwin
 from gw.twin.twilio.webhooks import WebhookSender
 from metrics.page import Page
 from tests.gw.control.bus_client import call_ended, call_started

@@ -13,8 +13,8 @@ from pymysql.cursors import RE_INSERT_VALUES
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
 from gw import bus
+from gw.call.cost.usage import Used
 from gw.call.quality import Quality
-from gw.call.usage import Used
 from gw.control.store import Stamped, Store, events, tables
 from gw.control.store.events import Rows
 from gw.control.store.reads import list_turns

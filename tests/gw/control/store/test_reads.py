@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gw import bus
-from gw.call.usage import Used
+from gw.call.cost.usage import Used
 from gw.control.rows import CallFilter
 from gw.control.store import Store
 from tests.gw.control.stamped import T0, call_sid, ended, stamp, started

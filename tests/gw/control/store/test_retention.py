@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from gw import bus
-from gw.call.usage import Used
+from gw.call.cost.usage import Used
 from gw.control.rows import RowState
 from gw.control.store import Store
 from gw.control.store.retention import Policy, may_remove

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from gw import bus
-from gw.call.budget import Left
-from gw.call.usage import day_of
+from gw.call.cost.budget import Left
+from gw.call.cost.usage import day_of
 from gw.config import Budget
 from gw.media.admission import budget_board
 from gw.media.admission.budget_board import BudgetBoard

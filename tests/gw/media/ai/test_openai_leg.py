@@ -25,7 +25,7 @@ from gw.media.ai.openai_leg import (
     _parse,
 )
 from gw.protocol import ai
-from gw.protocol.frames import CLOSE, close_payload, frame, text_message
+from gw.protocol.websocket.frames import CLOSE, close_payload, frame, text_message
 from gw.twin.ai.script import AiScript, Fault
 from gw.twin.ai.server import AiTwin
 from tests.gw.media.certificates import contexts

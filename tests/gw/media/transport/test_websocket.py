@@ -17,7 +17,7 @@ from gw.media.transport import websocket
 from gw.media.transport.plain import Transport
 from gw.media.transport.websocket import LegClosedError, Message, MessageReader, WebSocket
 from gw.protocol import twilio
-from gw.protocol.frames import FLOOD_BURST, MAX_FRAMES, MAX_PONGS, text_message
+from gw.protocol.websocket.frames import FLOOD_BURST, MAX_FRAMES, MAX_PONGS, text_message
 from tests.gw.media.support import WAIT_S, Peer, connected, masked, media, pair, tcp_pair, until
 from tests.gw.media.transport.test_plain import RESET, read_all
 

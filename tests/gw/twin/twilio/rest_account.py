@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
-from gw.twin.twilio.rest import RestTwin
+from gw.twin.twilio.rest.server import RestTwin
 from gw.twin.twilio.webhooks import WebhookSender
 from tests.gw.twin.tiny_gateway import TinyGateway
 

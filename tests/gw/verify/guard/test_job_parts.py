@@ -11,7 +11,7 @@ import gevent
 import pytest
 
 from gw.control.jobs import service
-from gw.protocol.tool_call import ToolAnswer
+from gw.protocol.hooks.tool_call import ToolAnswer
 from gw.verify.guard.job_parts import DEADLINE, LATE, NOW, JobParts, Memory
 from metrics.page import Page
 

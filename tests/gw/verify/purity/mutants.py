@@ -11,8 +11,8 @@ TX, PLAIN, CLOCK, PACER, PLAYOUT = (
     "gw/media/tx.py",
     "gw/media/transport/plain.py",
     "gw/media/hub/clock.py",
-    "gw/call/pacer.py",
-    "gw/call/playout.py",
+    "gw/call/audio/pacer.py",
+    "gw/call/audio/playout.py",
 )
 REPORT, PAGE, DOWNLINK = "gw/call/quality.py", "metrics/page.py", "gw/media/downlink.py"
 _TRANSPORT = "gw.media.transport.plain.Transport"

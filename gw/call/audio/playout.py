@@ -87,6 +87,26 @@ class _Segment:
             self._cut = 0
         return first[start:end]
 
+    def skip_frames(self, count: int) -> None:
+        """Drop the first frames. The caller checks that there are as many."""
+        self.size_bytes -= count * FRAME_BYTES
+        self._cut += count * FRAME_BYTES
+        while self._pieces and self._cut >= len(self._pieces[0]):
+            self._cut -= len(self._pieces.popleft())
+        self.use(count * FRAME_BYTES)
+
+    def use(self, size_bytes: int) -> list[tuple[str, int, int]]:
+        """Take the first bytes out of the items. Returns: item, offset in the item, bytes; padding belongs to no item."""
+        parts: list[tuple[str, int, int]] = []
+        while size_bytes and self.items:
+            item_id, start, length = self.items.popleft()
+            used = min(size_bytes, length)
+            parts.append((item_id, start, used))
+            if used < length:
+                self.items.appendleft((item_id, start + used, length - used))
+            size_bytes -= used
+        return parts
+
 
 class _Span:
     """`length` bytes of an item from `item_start`, at `start` in the stream of frames."""
@@ -194,11 +214,11 @@ class Playout:
         dropped = 0
         if len(self._segments) > MAX_RESPONSES:
             dropped = self._segments.popleft().size_bytes // FRAME_BYTES
-        while self.depth_bytes > self._bound_bytes:
+        while (excess := self.depth_bytes - self._bound_bytes) > 0:
             segment = self._segments[0]
-            if segment.size_bytes >= FRAME_BYTES:
-                self._take(segment)
-                dropped += 1
+            if frames := min(segment.size_bytes, excess + FRAME_BYTES - 1) // FRAME_BYTES:
+                segment.skip_frames(frames)
+                dropped += frames
             elif segment.ended:
                 self._segments.popleft()
             else:
@@ -214,8 +234,8 @@ class Playout:
         while self._segments:
             segment = self._segments[0]
             if segment.size_bytes >= FRAME_BYTES:
-                frame, parts = self._take(segment)
-                self._record(parts)
+                frame = segment.cut_frame()
+                self._record(segment.use(FRAME_BYTES))
                 self.cut_response = segment.response_id
                 return frame
             if not segment.ended:
@@ -227,20 +247,6 @@ class Playout:
             return ResponseMark(name)
         self.is_dry = True
         return None
-
-    def _take(self, segment: _Segment) -> tuple[bytes, list[tuple[str, int, int]]]:
-        """Cut the first frame. Returns it with its parts: item, offset in the item, bytes; padding belongs to no item."""
-        frame = segment.cut_frame()
-        parts: list[tuple[str, int, int]] = []
-        missing = FRAME_BYTES
-        while missing and segment.items:
-            item_id, start, length = segment.items.popleft()
-            used = min(missing, length)
-            parts.append((item_id, start, used))
-            if used < length:
-                segment.items.appendleft((item_id, start + used, length - used))
-            missing -= used
-        return frame, parts
 
     def _record(self, parts: list[tuple[str, int, int]]) -> None:
         place = self._cut_bytes

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gw.call.audio.pacer import Pacer
 from gw.call.audio.playout import Playout, ResponseMark
-from tests.gw.call.test_pacer import PTIME_S, START_S, Ear, odd
+from tests.gw.call.audio.test_pacer import PTIME_S, START_S, Ear, odd
 
 FRAME = 160
 #: Frames AI-out cuts ahead of TX.

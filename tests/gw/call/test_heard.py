@@ -10,7 +10,7 @@ import pytest
 from gw.call.audio import bargein
 from gw.call.turns import Turn, Turns
 from tests.gw.call.test_downlink import Downlink
-from tests.gw.call.test_pacer import PTIME_S
+from tests.gw.call.audio.test_pacer import PTIME_S
 
 BYTES_PER_S = 8000
 FRAME = 160

@@ -733,14 +733,14 @@ def delta_of(sound: bytes, **more: Any) -> bytes:
     return json.dumps(message | more).encode()
 
 
-@pytest.mark.parametrize("n_bytes", [1, 36 << 10, (36 << 10) + 1, 2_300_000])
+@pytest.mark.parametrize("n_bytes", [1, 18 << 10, (18 << 10) + 1, 2_300_000])
 @pytest.mark.parametrize("behind", [{}, {"content_index": 0, "obfuscation": "x" * 1000}])
 def test_a_long_delta_is_split(n_bytes: int, behind: dict[str, Any]) -> None:
     sound = bytes(n % 251 for n in range(n_bytes))
     pieces = [parse(piece) for piece in split(delta_of(sound, **behind))]
     assert b"".join(piece.audio for piece in pieces if isinstance(piece, ai.AudioDelta)) == sound
     assert {(type(piece), piece.response_id, piece.item_id) for piece in pieces} == {(ai.AudioDelta, "r", "i")}  # type: ignore[union-attr]
-    assert len(pieces) == -(-n_bytes // (36 << 10))
+    assert len(pieces) == -(-n_bytes // (18 << 10))
 
 
 def test_a_long_delta_with_its_audio_first_is_split() -> None:
@@ -777,7 +777,7 @@ def test_a_session_with_long_instructions_is_confirmed(text: str) -> None:
         (b'{"type":"session.updated","session":{"instructions":"' + b'\\"' * 80_000 + b'"}}', False),
         (b'{"type":"session.updated","session":{"instructions":"' + b"a" * 160_000, False),  # no end
         (b'{"type":"session.updated","session":"' + b"a" * 160_000 + b'"}', False),
-        (b'{"type":"x","item":"' + b"a" * 100_000 + b'"}', True),
+        (b'{"type":"x","item":"' + b"a" * 90_000 + b'"}', True),
         (b'{"type":"x","item":"' + b"a" * MAX_EVENT_BYTES + b'"}', False),
         (delta_of(b"").replace(b'""', b'"' + b"\\/" * 40_000 + b'"'), True),  # escapes: decoded whole
         (b'{"type":"response.output_audio.delta","delta":"' + b"A" * 200_000, False),  # no end

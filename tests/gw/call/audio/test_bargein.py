@@ -12,7 +12,7 @@ from gw.call.audio.bargein import Interruption, is_playing
 from gw.call.audio.pacer import Pacer
 from gw.call.audio.playout import Outcome, Playout, ResponseMark
 from tests.examples import examples
-from tests.gw.call.test_pacer import Line
+from tests.gw.call.audio.test_pacer import Line
 
 
 class Talk:

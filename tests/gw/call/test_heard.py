@@ -9,8 +9,8 @@ import pytest
 
 from gw.call.audio import bargein
 from gw.call.turns import Turn, Turns
-from tests.gw.call.test_downlink import Downlink
 from tests.gw.call.audio.test_pacer import PTIME_S
+from tests.gw.call.test_downlink import Downlink
 
 BYTES_PER_S = 8000
 FRAME = 160

@@ -68,14 +68,16 @@ class Gateway:
         watched: bool = False,
         recorded: bool = False,
         store_url: str = "",
+        store: str = "",
     ) -> None:
         """Configure the gateway.
 
         `watched`: watch the hub all the time, which costs some percent of a core. `recorded`: record calls, with the REST API
-        at `api_base`. `store_url`: a store other than an SQLite file in `folder`.
+        at `api_base`. `store_url`: a store other than an SQLite file in `folder`. `store`: more lines of its table.
         """
         settings = {
             "server": f"workers = {workers}\nmax_calls_per_worker = {max(2000, 5 * calls)}\n",
+            "store": store,
             "recording": f"enabled = {str(recorded).lower()}\n",
             "ops": f'log_level = "warning"\nhold_monitor = "{"always" if watched else "duty"}"\n',
         }

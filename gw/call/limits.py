@@ -28,6 +28,11 @@ _EVENTS_OF: Final = {
 #: Messages on one stream besides audio for the AI. Twilio sends a few; a minute of late audio in one burst is 3000.
 MESSAGES_PER_S: Final = 5000
 MESSAGES_BURST: Final = 10_000
+#: Bytes that an AI leg reads without a pause. Audio in base64 at fifty times real time; ninety seconds of it at once. A read is
+#: charged as a few events: reads of one byte each are a flood too.
+READ_BYTES_PER_S: Final = 512 << 10
+READ_BURST_BYTES: Final = 1 << 20
+READ_CHARGE_BYTES: Final = 256
 
 #: Rounding of a sum of many times; far below one frame.
 _ROUNDING_S: Final = 1e-6
@@ -58,6 +63,11 @@ class Allowance:
 def audio_allowance() -> Allowance:
     """Return the allowance of a call's audio, in frames."""
     return Allowance(AUDIO_SPEED / PTIME_S, AUDIO_BURST_S / PTIME_S, AUDIO_SAVED_S / PTIME_S)
+
+
+def read_allowance() -> Allowance:
+    """Return the allowance of an AI leg's reads, in bytes."""
+    return Allowance(READ_BYTES_PER_S, READ_BURST_BYTES)
 
 
 def event_allowance(kind: str) -> Allowance:

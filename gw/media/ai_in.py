@@ -21,6 +21,7 @@ from gw.call.state import Reason, ai_reason
 from gw.media.ai.leg import AiLegError
 from gw.media.ai.successor import lifetime_ms_of
 from gw.media.call import Call
+from gw.media.hub.clock import turn_loop
 from gw.protocol import ai
 from gw.protocol.audio import BYTES_PER_MS
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: AI-in's own bound on opening a leg, beyond the dialogue's.
 _GRACE_S: Final = 0.05
+#: Events handled in one slice of the hub's time: one that interrupts the agent takes 0.1 ms.
+_SLICE_EVENTS: Final = 8
 
 _TROUBLES: Final[dict[ai.Trouble, Trouble]] = {
     "": Trouble.NONE,
@@ -108,12 +111,14 @@ class AiIn:
 
     def _dispatch(self, events: list[ai.AiEvent], number: int) -> None:
         call, side, machine = self._call, self._call.ai, self._call.dialogue.machine
-        for event in events:
+        for count, event in enumerate(events, 1):
             if call.state.has_ended or side.number != number or not side.is_wanted:
                 return
             handler = _HANDLERS.get(type(event))
             if handler is not None and (machine.is_ready or type(event) in _BEFORE_READY):
                 handler(self, event)
+            if count % _SLICE_EVENTS == 0:
+                turn_loop()
 
     # -- the session ------------------------------------------------------------------------------------------------------
 

@@ -89,7 +89,9 @@ class MariaDb:
 
     name = "MariaDB"
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, *options: str) -> None:
+        """`options`: of the server, over its own."""
+        self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="submilli-bench-"))
         self._process: subprocess.Popen[bytes] | None = None
         (port,) = free_ports(1)
@@ -122,7 +124,7 @@ class MariaDb:
         log_path = self._folder / "log"
         with log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [*self._tied(), server, *_OPTIONS, *self._as_root(), *listening, f"--datadir={self._folder}"],
+                [*self._tied(), server, *_OPTIONS, *self._options, *self._as_root(), *listening, f"--datadir={self._folder}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

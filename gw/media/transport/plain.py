@@ -13,12 +13,14 @@ from __future__ import annotations
 from _socket import socket as KernelSocket  # noqa: N812 - a class
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Final, final
 
 import gevent
 from gevent.hub import Waiter
 from gevent.socket import SHUT_RDWR, SHUT_WR, socket
 
+from gw.call.limits import READ_CHARGE_BYTES, read_allowance
 from gw.media.hub.clock import turn_loop
 from gw.media.hub.hold_monitor import hold_as
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 #: One read is one slice of the hub's time: twenty media messages, or a few AI deltas, are handled in a quarter of a millisecond.
 READ_BYTES: Final = 8192
+#: Pause after a read beyond the peer's allowance.
+PAUSE_S: Final = 0.008
 
 
 @final
@@ -34,9 +38,11 @@ class Transport:
     """Non-blocking transport over a connected socket, served by its thread's hub."""
 
     __slots__ = (
+        "_allowance",
         "_buffer",
         "_detail",
         "_first",
+        "_is_ahead",
         "_is_ending",
         "_limit_bytes",
         "_loop",
@@ -62,6 +68,8 @@ class Transport:
         self._take: Callable[[bytes], bool] | None = None
         self._buffer = bytearray()
         self._first = first
+        self._allowance = read_allowance()
+        self._is_ahead = False  # the peer sent beyond its allowance
         self._limit_bytes = limit_bytes
         self._is_ending = False  # nothing is written any more
         self._woken = False  # the next read returns immediately
@@ -138,8 +146,8 @@ class Transport:
         """Wait for bytes. Not bounded in time: the owner wakes or shuts the transport. One greenlet reads.
 
         Every read lets the hub turn once, also when more bytes are there: a peer that sends without pause delays neither the
-        other greenlets nor their timeouts. When a write finds the connection broken, bytes the kernel holds are still read
-        first: they may contain the reason.
+        other greenlets nor their timeouts. Beyond its allowance a read without `take` pauses first. When a write finds the
+        connection broken, bytes the kernel holds are still read first: they may contain the reason.
 
         `take`: called in the hub with the bytes that come while the reader waits; must not wait. True: the reader keeps waiting.
         False: the reader wakes and returns None.
@@ -150,8 +158,13 @@ class Transport:
             first, self._first = self._first, b""
             return first
         data = None
+        if self._is_ahead:
+            self._is_ahead = False
+            gevent.sleep(PAUSE_S)
         if not self.failure and not self._woken:
             data = self._wait(take)
+            if data and take is None:
+                self._is_ahead = not self._allowance.take(monotonic(), max(len(data), READ_CHARGE_BYTES))
         if self.failure:
             return self._read_rest()
         if self._woken:

@@ -22,6 +22,7 @@ from gw.media import call_events
 from gw.media.ai.leg import AiLegError
 from gw.media.ai_in import _HANDLERS, AiIn
 from gw.media.call import Call
+from gw.media.hub.clock import turn_loop
 from gw.protocol import ai
 from gw.protocol.audio import FRAME_BYTES
 from gw.twin.ai.script import AiScript, Fault
@@ -68,6 +69,16 @@ def rig(contexts: ContextMaker):
     yield rig
     rig.transport.shut()
     rig.peer.close()
+
+
+def test_many_events_of_one_read_let_others_run_between_them(rig: Rig) -> None:
+    turns: list[int] = []
+    ticking = gevent.spawn(lambda: [(turns.append(len(rig.leg.sent)), turn_loop()) for _ in range(10)])
+    rig.receive(*[ai.ResponseAlive("") for _ in range(5)])
+    assert not turns, "few events are one slice"
+    rig.receive(*[ai.ResponseAlive("") for _ in range(33)])
+    assert len(turns) >= 4
+    ticking.kill()
 
 
 def test_every_event_but_ignored_has_a_handler() -> None:

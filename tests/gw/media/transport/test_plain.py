@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import struct
+import time
 
 import gevent
 import pytest
 from gevent import socket
 
-from gw.media.transport.plain import READ_BYTES, Transport
+from gw.call.limits import READ_BURST_BYTES
+from gw.media.transport.plain import PAUSE_S, READ_BYTES, Transport
 from tests.gw.media.support import WAIT_S, descriptors, pair, tcp_pair, transport_and_peer, until
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, no time: close() sends a reset
@@ -207,6 +209,22 @@ def test_a_peer_that_sends_without_pause_does_not_hold_the_hub():
     transport.shut()
     peer.close()
     gevent.joinall(others, timeout=WAIT_S)
+
+
+def test_beyond_its_allowance_a_peer_is_read_with_pauses_and_loses_nothing():
+    transport, peer = transport_and_peer()
+    surplus = 64 * READ_BYTES
+    sent = bytes(range(256)) * ((READ_BURST_BYTES + surplus) // 256)
+    talking = gevent.spawn(peer.sendall, sent)
+    got, began_s = bytearray(), time.monotonic()
+    while len(got) < len(sent):
+        got += transport.read() or b""
+    took_s = time.monotonic() - began_s
+    assert bytes(got) == sent
+    assert took_s > surplus / READ_BYTES * PAUSE_S / 4, "no pauses: a pause refills half a read, so at least every third has one"
+    transport.shut()
+    peer.close()
+    talking.get(timeout=WAIT_S)
 
 
 def test_the_first_bytes_come_first():

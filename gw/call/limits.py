@@ -28,7 +28,7 @@ _EVENTS_OF: Final = {
 #: Messages on one stream besides audio for the AI. Twilio sends a few; a minute of late audio in one burst is 3000.
 MESSAGES_PER_S: Final = 5000
 MESSAGES_BURST: Final = 10_000
-#: Bytes that an AI leg reads without a pause. Audio in base64 at fifty times real time; ninety seconds of it at once. A read is
+#: Bytes that an AI leg reads without a pause. Audio in base64 at fifty times real time; the first ninety seconds of it pass without a pause. A read is
 #: charged as a few events: reads of one byte each are a flood too.
 READ_BYTES_PER_S: Final = 512 << 10
 READ_BURST_BYTES: Final = 1 << 20

@@ -28,8 +28,8 @@ _EVENTS_OF: Final = {
 #: Messages on one stream besides audio for the AI. Twilio sends a few; a minute of late audio in one burst is 3000.
 MESSAGES_PER_S: Final = 5000
 MESSAGES_BURST: Final = 10_000
-#: Bytes that an AI leg reads without a pause. Audio in base64 at fifty times real time; the first ninety seconds of it pass without a pause. A read is
-#: charged as a few events: reads of one byte each are a flood too.
+#: Bytes that an AI leg reads without a pause: audio in base64 at fifty times real time, after ninety seconds of it as fast as it
+#: comes. A read is charged as a few events: reads of one byte each are a flood too.
 READ_BYTES_PER_S: Final = 512 << 10
 READ_BURST_BYTES: Final = 1 << 20
 READ_CHARGE_BYTES: Final = 256

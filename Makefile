@@ -3,6 +3,9 @@ PY := .venv/bin/python
 # The tests that neither wait nor use a database.
 PURE := tests/gw/protocol tests/gw/call tests/gw/config tests/gw/test_bus.py tests/gw/test_errors.py tests/metrics tests/wire tests/fuzz
 
+# Each test of processes starts dozens: compiling the gateway's modules at each start would take a third of the suite's time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup instruments test-setup demo bench unit test fuzz mutants coverage fix lint binary test-binary systemd vms faults hostile dashboards pictures hashes audit clean
 .DEFAULT_GOAL := help
 

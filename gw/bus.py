@@ -19,6 +19,7 @@ from gw.call.conversation import Utterance
 from gw.call.cost.usage import Used
 from gw.call.quality import Quality
 from gw.errors import GatewayError
+from gw.protocol.hooks.route_call import Decision
 
 #: Version of this code. A new field with a default, or a new kind of event, needs no new version: older code skips the field and
 #: keeps the event. A new kind of message does: older code ends the connection.
@@ -204,13 +205,15 @@ class Ask(_Message, frozen=True):
     """A worker's question. `n`: its number on this connection; the worker waits for a short time.
 
     `account_sid`: the account that asks; older workers omit it.
-    `about` next: the next step of a call whose stream ended. conversation: the conversation of a call that resumes.
+    `about` next: the next step of a call whose stream ended. conversation: the conversation of a call that resumes. route: who
+    answers a call, by the user's endpoint, which gets the webhook's `fields`. variables: those of the call's route.
     """
 
     n: int
     call_sid: str
     about: str
     account_sid: str = ""
+    fields: dict[str, str] = {}
 
 
 class JobsOpen(_Message, frozen=True):
@@ -275,7 +278,10 @@ class Budget(_Message, frozen=True):
 
 
 class Answer(_Message, frozen=True):
-    """The answer to question `n`. `step`: a value of NextStep, empty if unknown; `reason`: why the stream ended."""
+    """The answer to question `n`. `step`: a value of NextStep, empty if unknown.
+
+    `reason`: why the stream ended, or why there is no route.
+    """
 
     n: int
     step: str = ""
@@ -285,6 +291,7 @@ class Answer(_Message, frozen=True):
     utterances: list[Utterance] = []
     reason: str = ""
     spent_usd: float = 0.0  # by the call's earlier streams
+    route: Decision | None = None
 
 
 class JobSettled(_Message, frozen=True):

@@ -435,6 +435,11 @@ HOOK_SECONDS: Final = Histogram(
     {"kind": ("tool", "event", "route")},
     bounds=HOOK_BOUNDS,
 )
+ROUTE_LOOKUPS: Final = Counter(
+    "gw_route_lookups_total",
+    "Questions to the user's endpoint who answers a call, by outcome; all but ok are decided by route.on_failure.",
+    {"outcome": ("ok", "bad_answer", "timeout", "refused", "unavailable", "busy")},
+)
 STORE_BACKLOG: Final = Gauge("gw_store_backlog_events", "Events in the spool not yet written to the store.")
 STORE_REFUSED: Final = Gauge("gw_store_refused_events", "Events permanently refused by the store, kept aside in the spool.")
 STORE_REFUSES: Final = Gauge(
@@ -520,6 +525,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     CALLS_PURGED,
     HOOK_REQUESTS,
     HOOK_SECONDS,
+    ROUTE_LOOKUPS,
     STORE_BACKLOG,
     STORE_REFUSED,
     STORE_REFUSES,

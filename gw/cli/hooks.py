@@ -69,15 +69,19 @@ def drop_hooks(settings: Settings, ids: tuple[str, ...], whole: bool, yes: bool,
 @hooks.command(
     "try",
     short_help="Send a signed sample to a URL.",
-    epilog=f"\b\nExample:  gateway.py hooks try https://api.example.com/voice/events\n\n{EXIT_CODES_HERE}",
+    epilog="\b\nExamples:\n  gateway.py hooks try https://api.example.com/voice/events\n"
+    f"  gateway.py hooks try route --from +15550001111 --to +15550002222\n\n{EXIT_CODES_HERE}",
 )
 @click.argument("url")
+@click.option("--from", "caller", default="+15550000000", show_default=True, help="With route: the caller's number.")
+@click.option("--to", "called", default="+15550000001", show_default=True, help="With route: the number that was called.")
 @common_options
-def try_hook(settings: Settings, url: str, as_json: bool) -> None:
+def try_hook(settings: Settings, url: str, caller: str, called: str, as_json: bool) -> None:
     """Send a signed sample of type hook.test to a URL. Show the request, the check of its signature and the answer.
 
+    With the word route instead of a URL, ask the endpoint in [route] who answers a call, as control would; show the decision.
     The URL follows the rules of the configuration: https://, or an address in hooks.allow_networks. SUBMILLI_HOOK_SECRET has to
-    be in the environment. Exit code 1 unless the endpoint answers with 2xx.
+    be in the environment. Exit code 1 unless the endpoint answers with 2xx, and validly.
     """
     from gw.cli.tools import report
     from gw.config.hook_url import parse_networks
@@ -85,6 +89,11 @@ def try_hook(settings: Settings, url: str, as_json: bool) -> None:
     from gw.control.hooks import trial
 
     config = settings.config
+    if url == "route":
+        if not config.route.url:
+            raise Failure("route.url is not set; set the https:// URL of the endpoint in [route]")
+        report(config, lambda: trial.try_route(config, caller, called), as_json=as_json)
+        return
     if (problem := url_problem(url, parse_networks(config.hooks.allow_networks))) is not None:
         raise Failure(f"URL{problem}")
     report(config, lambda: trial.try_hook(config, url), as_json=as_json)

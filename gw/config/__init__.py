@@ -443,6 +443,12 @@ MAX_VARIABLES: Final = 32
 #: Variables that every call has; no route sets them.
 CALL_VARIABLES: Final = ("caller", "called", "now", "direction")
 MAX_VARIABLE_CHARS: Final = 500
+#: Control characters, line breaks among them: no variable has one.
+CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: Longest words of a route to a caller whom no agent answers.
+MAX_REFUSE_CHARS: Final = 1000
+#: `on_failure` of a lookup whose caller is refused.
+REFUSE: Final = "refuse"
 
 
 class Route(_Section, frozen=True):
@@ -455,8 +461,20 @@ class Route(_Section, frozen=True):
     agent: Annotated[str, _doc("The agent that answers. Empty: default.")] = ""
     variables: Annotated[dict[str, str], _doc("Values of {{name}} in the agent's instructions and greeting.")] = {}
     record: Annotated[bool, _doc("Record the call, where [recording] does.")] = True
-    refuse: Annotated[str, _doc('Instead of an agent. "busy": the busy tone. Another text: spoken.', max_length=1000)] = ""
+    refuse: Annotated[
+        str, _doc('Instead of an agent. "busy": the busy tone. Another text: spoken.', max_length=MAX_REFUSE_CHARS)
+    ] = ""
     dial: Annotated[str, _doc("Instead of an agent: a number in E.164, or sip:user@host.")] = ""
+
+
+class RouteLookup(_Section, frozen=True):
+    """An endpoint of yours that decides who answers a call, if no [[routes]] fits and the webhook's URL names no agent."""
+
+    url: Annotated[str, _doc("The https:// URL that answers. Empty: none is asked.", max_length=2000)] = ""
+    timeout_s: Annotated[float, _doc("Bound on the answer, while the caller hears ringing.", ge=0.1, le=10.0)] = 2.0
+    on_failure: Annotated[
+        str, _doc('Without a valid answer: an agent\'s name, or "refuse" for overflow.text.', min_length=1, max_length=64)
+    ] = "default"
 
 
 class AccountSecrets(msgspec.Struct, frozen=True, kw_only=True):
@@ -546,6 +564,7 @@ class Config(_Section, frozen=True):
     hooks: Hooks = Hooks()
     tools: dict[str, Tool] = {}
     events: tuple[EventHook, ...] = ()
+    route: RouteLookup = RouteLookup()
     budget: Budget = Budget()
     agents: dict[str, Agent] = msgspec.field(default_factory=lambda: {"default": Agent()})
     prices: dict[str, Price] = {}

@@ -1,4 +1,4 @@
-"""Checks of [[routes]]: numbers, times, agents, variables. Reads the machine's time zones."""
+"""Checks of [[routes]] and [route]: numbers, times, agents, variables. Reads the machine's time zones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from gw.config import CALL_VARIABLES, DIALLED, MAX_VARIABLE_CHARS, MAX_VARIABLES, VARIABLE_NAME, Config
+from gw.config import (
+    CALL_VARIABLES,
+    CONTROL_CHARACTER,
+    DIALLED,
+    MAX_VARIABLE_CHARS,
+    MAX_VARIABLES,
+    REFUSE,
+    VARIABLE_NAME,
+    Config,
+)
 from gw.config.route_times import parse_hours, parse_weekdays
 
 #: The keys involved, and the sentence.
@@ -15,8 +24,6 @@ Broken = tuple[set[str], str]
 
 #: A worker looks at each of them, for every call, in one slice of its event loop: 0.1 ms.
 MAX_ROUTES: Final = 500
-#: Control characters, line breaks among them.
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def broken_route_rules(config: Config) -> Iterator[Broken]:
@@ -52,6 +59,12 @@ def broken_route_rules(config: Config) -> Iterator[Broken]:
             shown = route.dial[:60]
             yield {f"{path}.dial"}, f'{path}.dial = "{shown}": expected a number such as +15551234567, or sip:user@host'
         yield from _variables(f"{path}.variables", route.variables)
+    lookup = config.route
+    if lookup.url and lookup.on_failure != REFUSE and lookup.on_failure not in config.agents:
+        known, shown = ", ".join(sorted(config.agents)), lookup.on_failure
+        yield {"route.on_failure"}, f'route.on_failure = "{shown}" is not configured; use "{REFUSE}", or one of: {known}'
+    if REFUSE in config.agents and lookup.url:
+        yield {"agents", f"agents.{REFUSE}"}, f"agents.{REFUSE} has the name of an answer of route.on_failure; use another name"
 
 
 def _variables(path: str, variables: Mapping[str, str]) -> Iterator[Broken]:
@@ -64,5 +77,5 @@ def _variables(path: str, variables: Mapping[str, str]) -> Iterator[Broken]:
             yield {path}, f"{path}.{name} is set by the gateway; use another name"
         elif len(value) > MAX_VARIABLE_CHARS:
             yield {path}, f"{path}.{name} has {len(value)} characters; at most {MAX_VARIABLE_CHARS} are allowed"
-        elif _CONTROL.search(value):
+        elif CONTROL_CHARACTER.search(value):
             yield {path}, f"{path}.{name} contains a control character, for example a line break; remove it"

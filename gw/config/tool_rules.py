@@ -39,8 +39,12 @@ def broken_tool_rules(config: Config, *, needed: frozenset[str], schemas: bool) 
         yield from _event_hook(f"events[{n}]", hook, networks)
         if hook.url in [other.url for other in config.events[: n - 1]]:
             yield {f"events[{n}].url"}, f"events[{n}].url is the URL of another table; join the two"
-    if (config.tools or config.events) and "hook_secret" in needed and not config.secrets.hook_secret:
-        table = f"tools.{next(iter(config.tools))}" if config.tools else "events[1]"
+    if config.route.url and (problem := url_problem(config.route.url, networks)) is not None:
+        yield {"route.url", "hooks.allow_networks"}, f"route.url{problem}"
+    tables = [*(f"tools.{name}" for name in config.tools), *(["events[1]"] if config.events else [])]
+    tables += ["route"] if config.route.url else []
+    if tables and "hook_secret" in needed and not config.secrets.hook_secret:
+        table = tables[0]
         yield (
             {"tools", "events", table, f"{table}.url"},
             f"{table}.url needs a secret that signs its requests; set SUBMILLI_HOOK_SECRET in the environment",

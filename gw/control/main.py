@@ -41,6 +41,7 @@ from gw.control.fleet import Fleet, Lease
 from gw.control.health import Health
 from gw.control.identity import identity_in
 from gw.control.jobs.event import event_hooks
+from gw.control.jobs.route import SUBJECTS, Lookups, route_handler
 from gw.control.jobs.service import Handler, Jobs
 from gw.control.jobs.tool import tool_handlers
 from gw.control.ops_http import OpsHttp
@@ -145,8 +146,13 @@ class Control:
         opened.callback(server.stop)
 
         hooks = event_hooks(config, page, store.call, calls.is_owned)
-        handlers: list[Handler] = [*tool_handlers(config, page), *hooks.handlers]
-        jobs = self._jobs = Jobs(spool, page, handlers, settle=server.settle, events=hooks.of_event)
+        routes = route_handler(config, page)
+        handlers: list[Handler] = [*tool_handlers(config, page), *hooks.handlers, *([routes] if routes else [])]
+
+        def settle(settled: bus.JobSettled) -> bool:
+            return lookups.on_settled(settled) or server.settle(settled)
+
+        jobs = self._jobs = Jobs(spool, page, handlers, settle=settle, events=hooks.of_event)
         self._lost.jobs_of = jobs.of_event
 
         # Acts on events.
@@ -164,6 +170,7 @@ class Control:
             on_foreign=on_foreign,
             spent_usd=spending.spent_usd,
         )
+        lookups = Lookups(routes, jobs, spool, page, variables=after_stream.variables)
         self._transfers = Transfers(accounts, done=calls.on_transferred)
         self._recording = RecordingService(
             config,
@@ -286,7 +293,7 @@ class Control:
 
         # Subscriptions: each of these parts precedes its subscriber.
         forwarder.subscribe(self._on_stored)
-        server.answer_with(after_stream.answer)
+        server.answer_with(lambda ask: (lookups if ask.about in SUBJECTS else after_stream).answer(ask))
         server.make_jobs_with(jobs.of_event, jobs.on_accepted)
         server.answer_jobs_with(jobs.results)
         server.cancel_jobs_with(jobs.cancel)

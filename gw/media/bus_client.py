@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import gevent
+import msgspec
 from gevent import socket
 from gevent.event import AsyncResult
 
@@ -94,7 +95,7 @@ class BusClient:
         self._retry_s = RETRY_S
         self._transport: Transport | None = None
         self._asked = 0
-        self._open: dict[int, AsyncResult[bus.Answer]] = {}  # open questions
+        self._open: dict[int, AsyncResult[bus.Answer | None]] = {}  # open questions
         self._stopped = False
         self._unacked_cell = page.gauge(BUS_UNACKED)
         self._dropped_cells = {kind: page.counter(BUS_DROPPED, kind=kind) for kind in BUS_DROPPED.labels["kind"]}
@@ -131,18 +132,25 @@ class BusClient:
 
     def ask(self, call_sid: str, about: str, account_sid: str = "") -> bus.Answer | None:
         """Ask control, and wait at most ASK_S. None: no answer. `account_sid`: the account that asks."""
+        return self.put(bus.Ask(0, call_sid, about, account_sid), ASK_S[about])
+
+    def put(self, question: bus.Ask, limit_s: float) -> bus.Answer | None:
+        """Put a question to control, and wait at most `limit_s`, or until the connection ends. None: no answer."""
         transport = self._transport
         if transport is None or len(self._open) >= MAX_ASKS:
             return None
         self._asked += 1
         n = self._asked
-        result: AsyncResult[bus.Answer] = AsyncResult()
+        result: AsyncResult[bus.Answer | None] = AsyncResult()
         self._open[n] = result
         try:
-            transport.write(bus.pack(bus.Ask(n, call_sid, about, account_sid)))
-            return result.get(timeout=ASK_S[about])
+            transport.write(bus.pack(msgspec.structs.replace(question, n=n)))
+            return result.get(timeout=limit_s)
         except gevent.Timeout:
-            log.warning("control did not answer a question in time", extra={"call_sid": call_sid})
+            log.warning("control did not answer a question in time", extra={"call_sid": question.call_sid})
+            return None
+        except bus.BusError as error:  # a form that is longer than a message may be
+            log.error("a question cannot be packed: %s", error, extra={"call_sid": question.call_sid, "code": error.code})
             return None
         finally:
             del self._open[n]
@@ -216,6 +224,8 @@ class BusClient:
                         self._on_command(command)
         finally:
             status_sender.kill(block=False)
+            for waiting in self._open.values():
+                waiting.set(None)  # the answer would come over this connection
 
     def _resend(self, transport: Transport) -> None:
         """Send all unacknowledged events in batches, also those emitted meanwhile. No switch follows the last one, so none is

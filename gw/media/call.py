@@ -31,7 +31,7 @@ from gw.call.quality import Quality
 from gw.call.resume import TURNS_PER_STREAM
 from gw.call.state import CallState, Reason, Result, result_of
 from gw.call.turns import Turn, Turns
-from gw.config import Agent
+from gw.config import Agent, Route
 from gw.media.ai_side import AiSide
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
@@ -40,6 +40,7 @@ from gw.media.conversation.spending import CallSpending
 from gw.media.conversation.tools import CallTools
 from gw.media.downlink import Downlink
 from gw.media.shared.context import MediaContext
+from gw.media.shared.routing import NO_ROUTE
 from gw.media.transport.plain import Transport
 from gw.protocol.ai import Tokens
 from gw.protocol.audio import BYTES_PER_MS
@@ -63,9 +64,9 @@ class Call:
         transport: Transport,
         *,
         voice_at: float | None,
-        records: bool = True,
+        route: Route = NO_ROUTE,
     ) -> None:
-        """`voice_at`: when the voice webhook was answered, epoch seconds. `records`: False for a call that is not recorded."""
+        """`voice_at`: when the voice webhook was answered, epoch seconds. `route`: the call's, with its variables."""
         self.context = context
         self.state = state
         self.sid = start.call_sid
@@ -76,13 +77,13 @@ class Call:
         self._began_ms = round((self.events.started_at - resumed.began_at) * _MS) if resumed else 0
         self.spending = CallSpending(context, self.events, start, agent_name, agent)
         self.turns = Turns(resumed.n * TURNS_PER_STREAM if resumed else 0)
-        records = records and context.config.recording.enabled
+        records = route.record and context.config.recording.enabled
         self.downlink = Downlink(context, start.stream_sid, transport, self.events, records=records)
         self.ending = CallEnding(context, state, agent_name, agent, self.events, transport.wake)
         warm = context.warm.take(self.sid, agent)
         self.ai = AiSide(context, agent, self._began_ms, self.events.started_s, self.ending.on_crash, warm)
         self.uplink = self.ai.uplink
-        facts = self.events.facts(start, agent_name, voice_at)
+        facts = self.events.facts(start, agent_name, voice_at, route.variables)
         self._now_ms = partial(_call_ms, self._began_ms, self.events)
         self.tools = CallTools(self.events, self.ai, context.config.tools, facts, self._now_ms)
         self.dialogue = CallDialogue(
@@ -98,7 +99,7 @@ class Call:
             elapsed_ms=self._began_ms,
         )
         self.first_word_ms = -1  # how long the caller waited for the agent's first audio
-        self.events.on_start(start, agent_name, voice_at)
+        self.events.on_start(start, agent_name, voice_at, route.variables)
 
     def restore_conversation(self) -> None:
         """Load the conversation before this stream, for a resumed call. Waits for control, for a moment."""

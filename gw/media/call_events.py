@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import monotonic
+from types import MappingProxyType
+from typing import Final
 
 from gw import bus
 from gw.call.limits import Allowance, event_allowance
@@ -21,6 +24,8 @@ from gw.protocol.hooks.tool_call import CallFacts
 from gw.protocol.twilio import Start
 
 log = logging.getLogger(__name__)
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class CallEvents:
@@ -57,9 +62,11 @@ class CallEvents:
         """Have control end the request of a job whose result is not awaited any more."""
         self._context.cancel_job(job_id)
 
-    def on_start(self, start: Start, agent_name: str, voice_at: float | None) -> None:
-        """Report the call's start. `voice_at`: when the voice webhook was answered, epoch seconds."""
+    def on_start(self, start: Start, agent_name: str, voice_at: float | None, variables: Mapping[str, str] = _NONE) -> None:
+        """Report the call's start. `voice_at`: when the voice webhook was answered, epoch seconds. `variables`: the route's."""
         parameters = start.parameters
+        if variables and self.resumed is None:  # before the start, which makes an event for the user's endpoint
+            self.emit(bus.CallEvent(self.sid, "variables", time.time(), dict(variables)))
         self.emit(
             bus.CallStarted(
                 self.sid,
@@ -77,7 +84,7 @@ class CallEvents:
             self.note("resumed", n=self.resumed.n, after=self.resumed.after)
             log.warning("the call resumes after %s", self.resumed.after, extra={"call_sid": self.sid})
 
-    def facts(self, start: Start, agent_name: str, voice_at: float | None) -> CallFacts:
+    def facts(self, start: Start, agent_name: str, voice_at: float | None, variables: Mapping[str, str]) -> CallFacts:
         """Return the facts of the call for the endpoints of tools."""
         parameters = start.parameters
         began_at = self.resumed.began_at if self.resumed is not None else voice_at
@@ -89,6 +96,7 @@ class CallEvents:
             from_=parameters.get("caller", ""),
             to=parameters.get("called", ""),
             started_at=began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            variables=dict(variables),
         )
 
     def may_emit(self, kind: str) -> bool:

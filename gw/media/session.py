@@ -252,17 +252,21 @@ class Session:
         agent = config.agents.get(name)
         if agent is None:
             raise _RefusedError(Reason.UNKNOWN_AGENT, f"no agent has the name {name[:40]!r}")
+        account_sid = start.account_sid if config.signed else ""
+        looked = self._context.lookups.of_stream(start.parameters.get("route", ""), start.call_sid, account_sid)
         start = self._replace_silent(start)
         self._context.endings.pop(start.call_sid, None)
         self._context.slots.occupy(start.call_sid)
         self._has_slot = True
-        if self._state.has_ended:  # while this worker waited for the lock
+        if self._state.has_ended:  # while this worker waited for control, or for the lock
             return
         self._state.on_event(Event.START)
-        route = self._context.routing.of_stream(start.parameters, start.call_sid)
+        routing = self._context.routing
+        route = routing.of_stream(start.parameters, start.call_sid) if looked is None else looked.route
         answered_at = time.time() if voice_at is None else voice_at
-        agent = self._context.routing.agent_of(name, agent, route, start.parameters, answered_at)
-        call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at, records=route.record)
+        greeting = None if looked is None else looked.greeting
+        agent = routing.agent_of(name, agent, route, start.parameters, answered_at, greeting)
+        call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at, route=route)
         self._call, self._context.calls[start.call_sid] = call, self
         call.greet()
         log.info("call started with agent %s", name, extra={"call_sid": call.sid, "stream_sid": call.stream_sid})

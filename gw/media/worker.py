@@ -97,6 +97,7 @@ class Worker:
         self.context.emit = self._bus.emit
         self.context.cancel_job = self._bus.cancel_job
         self.context.ask = self._bus.ask
+        self.context.lookups.put = self._bus.put
         self.server = MediaServer(listener, self.context)
         self._stopping = Event()
         self._hurry = Event()

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from metrics.dashboards.assemble import AnyPanel, metrics_dashboard
 from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, curves, number, quantile
-from metrics.declare import HOOK_BACKLOG, HOOK_OLDEST, HOOK_REQUESTS, HOOK_SECONDS, TOOL_SECONDS
+from metrics.declare import HOOK_BACKLOG, HOOK_OLDEST, HOOK_REQUESTS, HOOK_SECONDS, ROUTE_LOOKUPS, TOOL_SECONDS
 
 
 def endpoints() -> dashboard.Dashboard:
@@ -15,7 +15,7 @@ def endpoints() -> dashboard.Dashboard:
         "endpoints",
         "Endpoints",
         "Requests to your own endpoints: tools, events and routes.",
-        [("Requests", _requests()), ("Open requests and tool calls", _jobs())],
+        [("Requests", _requests()), ("Open requests and tool calls", _jobs()), ("Routes", _routes())],
     )
 
 
@@ -135,6 +135,27 @@ def _jobs() -> list[AnyPanel]:
                 ),
             ],
             unit="s",
+        ),
+    ]
+
+
+def _routes() -> list[AnyPanel]:
+    name = ROUTE_LOOKUPS.name
+    return [
+        number(
+            "Calls without an answer of the endpoint",
+            "In the selected time range: `route.on_failure` decided who answers.",
+            f'sum (increase({name}{{{CHOSEN}, outcome!="ok"}}[$__range]))',
+            unit="short",
+            steps=[(None, GREEN), (1.0, RED)],
+            span=6,
+            decimals=0,
+        ),
+        curves(
+            "Questions who answers, per minute",
+            "By outcome. `bad_answer` is an answer that cannot be used; the log has the reason.",
+            [(f"60 * sum by (outcome) (rate({name}{{{CHOSEN}}}[$__rate_interval]))", "{{outcome}}")],
+            unit="short",
         ),
     ]
 

@@ -24,7 +24,7 @@ from gw.control.store import Store, StoreError
 log = logging.getLogger(__name__)
 
 #: Bounds on an answer by the question's subject, below the worker's own.
-ANSWER_S: Final = {"next": 5.5, "conversation": 0.4}
+ANSWER_S: Final = {"next": 5.5, "conversation": 0.4, "variables": 0.8}
 #: Time for an end that is on its way from the worker, and the interval between looks.
 END_S: Final = 2.0
 LOOK_S: Final = 0.02
@@ -71,6 +71,12 @@ class AfterStream:
         except (StoreError, OutOfTimeError) as error:
             log.warning("a worker's question is not answered: %s", error, extra={"call_sid": ask.call_sid})
             return bus.Answer(ask.n)
+
+    def variables(self, call_sid: str) -> dict[str, str]:
+        """Return the variables of a call's route. Bounded. Raises StoreError, OutOfTimeError."""
+        with within(ANSWER_S["variables"]):
+            call = self._find(call_sid)
+            return {} if call is None else call.variables
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 

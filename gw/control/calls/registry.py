@@ -48,6 +48,7 @@ class Call(msgspec.Struct):
     resumes: int = 0
     spent_usd: float = 0.0  # by the store
     transferred: bool = False  # by REST
+    variables: dict[str, str] = {}  # of its route
     whole: bool | None = None
     conversation: Conversation = msgspec.field(default_factory=Conversation)
 
@@ -144,6 +145,9 @@ class Calls:
                 self._noted(event.call_sid, now_s).conversation.add([_turn(event)])
             case bus.CallEnded():
                 self._on_ended(instance, event, now_s)
+            case bus.CallEvent(kind="variables"):
+                call = self._of(event.call_sid, now_s)
+                call.variables = {name: str(value) for name, value in event.data.items()}
             case bus.CallEvent(kind="resumed"):
                 call = self._noted(event.call_sid, now_s)
                 n = int(event.data.get("n") or 0)
@@ -185,6 +189,7 @@ class Calls:
         call.whole, call.resumes = True, max(call.resumes, len(back))
         call.account_sid = call.account_sid or row.account_sid or ""
         call.spent_usd = row.cost_usd or 0.0
+        call.variables = call.variables or variables_of(row)
         call.agent, call.began_at = call.agent or row.agent or "", row.answered_at or call.began_at
         return call
 
@@ -243,6 +248,12 @@ class Calls:
     def _forget(self, now_s: float) -> None:
         while self._left and next(iter(self._left.values())) <= now_s - KEEP_S:
             del self._calls[self._left.popitem(last=False)[0]]
+
+
+def variables_of(row: CallDetails) -> dict[str, str]:
+    """Return the variables of a call's route."""
+    data = next((event.data for event in row.events if event.kind == "variables"), {})
+    return {name: str(value) for name, value in data.items()}
 
 
 def _turn(event: bus.Turn) -> Turn:

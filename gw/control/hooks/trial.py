@@ -15,8 +15,10 @@ import msgspec
 from gw.config import Config
 from gw.config.hook_url import parse_networks
 from gw.control.hooks.client import HookAnswer, HookClient, HookError, HookRequest
+from gw.control.hooks.routes import Routes
 from gw.control.hooks.tools import Tools
 from gw.protocol.hooks import signature
+from gw.protocol.hooks.route_call import encode_decision, request_body
 from gw.protocol.hooks.tool_call import CallFacts, ToolCall
 
 #: The SID of no call.
@@ -40,7 +42,7 @@ class Exchange(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """The outcome of a trial. `output`: what the AI would be given; of a sample, empty."""
+    """The outcome of a trial. `output`: what the AI would be given, or the decision on a route; of a sample, empty."""
 
     outcome: str
     output: str
@@ -109,6 +111,33 @@ def try_hook(config: Config, url: str) -> Trial:
     except HookError as error:
         outcome = error.kind
     return Trial(outcome, "", round(1000 * (time.monotonic() - began_s), 1), witness.exchanges)
+
+
+def try_route(config: Config, caller: str, called: str) -> Trial:
+    """Ask the configured endpoint who answers a call, as control would. The secrets have to be there."""
+    witness = _Witness(config)
+    routes = Routes(config, witness)
+    form = {
+        "CallSid": SAMPLE_SID,
+        "AccountSid": config.twilio.account_sid or "AC" + "0" * 32,
+        "From": caller,
+        "To": called,
+        "CallStatus": "ringing",
+        "Direction": "inbound",
+        "ApiVersion": "2010-04-01",
+    }
+    began_s = time.monotonic()
+    found = routes.ask(SAMPLE_SID, request_body(SAMPLE_SID, form), deadline_s=began_s + routes.timeout_s)
+    outcome, output = found.failure or "ok", found.why
+    if found.decision is not None:
+        output = encode_decision(found.decision)
+        if found.decision.agent and found.decision.agent not in config.agents:
+            known = ", ".join(sorted(config.agents))
+            outcome = "unknown_agent"
+            output += f" names an agent that is not configured; use one of: {known}. A caller would hear overflow.text."
+    if found.failure:
+        output += f"; route.on_failure = {config.route.on_failure} would apply"
+    return Trial(outcome, output, round(1000 * (time.monotonic() - began_s), 1), witness.exchanges)
 
 
 def _now() -> str:

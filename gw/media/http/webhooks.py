@@ -87,6 +87,18 @@ class _Moment(NamedTuple):
     until_s: int
 
 
+class Choice(NamedTuple):
+    """The route of one call. `id`: its name in the stream's parameters; `is_refused`: no agent answers, by route.on_failure."""
+
+    route: Route
+    id: str = ""
+    greeting: str | None = None
+    is_refused: bool = False
+
+
+NO_CHOICE: Final = Choice(NO_ROUTE)
+
+
 class Webhooks:
     """WSGI application of a worker."""
 
@@ -218,24 +230,28 @@ class Webhooks:
     ) -> Iterable[bytes]:
         call_sid, asked = fields["CallSid"], _requested_agent(environ)
         moment, is_new = self._remember(key, only_look=True)
-        routing, at = self._context.routing, float(moment.until_s - REMEMBERED_S)
-        route = None if asked else routing.choose(fields.get("To", ""), at)
-        if route is not None and (route.refuse or route.dial):
+        if is_new and (fields.get("CallStatus") in CALL_OVER or self._on_over(self._name(fields), only_look=True)):
+            self._cells["voice", "repeated"].add()
+            log.warning("a voice webhook of a call that is over", extra={"call_sid": call_sid})
+            return _answer(start_response, "200 OK", _XML, twiml.hangup())
+        chosen = NO_CHOICE if asked else self._choose(fields, float(moment.until_s - REMEMBERED_S))
+        route = chosen.route
+        if chosen.is_refused:
+            return _answer(start_response, "200 OK", _XML, self._refuse_route(key))
+        if route.refuse or route.dial:
             return _answer(start_response, "200 OK", _XML, self._pass_on(fields, key, route))
-        name = asked or (route.agent if route else "") or "default"
+        name = asked or route.agent or "default"
         if is_new:
-            if fields.get("CallStatus") in CALL_OVER or self._on_over(self._name(fields), only_look=True):
-                self._cells["voice", "repeated"].add()
-                log.warning("a voice webhook of a call that is over", extra={"call_sid": call_sid})
-                return _answer(start_response, "200 OK", _XML, twiml.hangup())
             if (agent := self._context.config.agents.get(name)) is None:
-                return _answer(start_response, "200 OK", _XML, self._refuse_agent(fields, name, key))
+                source = "the voice webhook's URL asks for" if asked else "the route endpoint names"
+                return _answer(start_response, "200 OK", _XML, self._refuse_agent(fields, name, key, source))
             if refusal := self._context.refusal_of_cost(_caller(fields), agent):  # another machine would refuse it too
                 return _answer(start_response, "200 OK", _XML, self._turn_away(call_sid, refusal))
             if refusal := self._context.reserve(call_sid):  # not remembered: a slot may be free a moment later
                 return _answer(start_response, _NO_SLOT if elsewhere else "200 OK", _XML, self._turn_away(call_sid, refusal))
             moment, is_new = self._remember(key)
-            filled = routing.agent_of(name, agent, route or NO_ROUTE, _facts(fields), float(moment.until_s - REMEMBERED_S))
+            at = float(moment.until_s - REMEMBERED_S)
+            filled = self._context.routing.agent_of(name, agent, route, _facts(fields), at, chosen.greeting)
         else:
             filled = None
             self._context.slots.renew(call_sid)  # unless its stream has come
@@ -243,8 +259,32 @@ class Webhooks:
         turn_loop()  # the document is another third
         if is_new:
             self._context.warm.open(call_sid, filled)
-        more = {"agent": name, **({"route": id_of(route)} if route else {})}
+        more = {"agent": name, **({"route": chosen.id} if chosen.id else {})}
         return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, more))
+
+    def _choose(self, fields: dict[str, str], at: float) -> Choice:
+        """Choose who answers: the first route that fits, else the user's endpoint. May wait for control, bounded."""
+        route = self._context.routing.choose(fields.get("To", ""), at)
+        if route is not None:
+            return Choice(route, id_of(route))
+        if not self._context.lookups.is_configured:
+            return NO_CHOICE
+        looked = self._context.lookups.ask(fields, self._account_sid(fields))
+        if looked.failure:
+            data: dict[str, str | int | float | bool | None] = {"why": looked.failure, "refused": looked.is_refused}
+            self._context.emit(bus.CallEvent(fields["CallSid"], "route_failed", time.time(), data))
+        return Choice(looked.route, looked.id, looked.greeting, looked.is_refused)
+
+    def _refuse_route(self, key: bytes) -> str:
+        """Refuse a call because no route is known. Returns the TwiML."""
+        _, is_new = self._remember(key)
+        self._cells["voice", "failed" if is_new else "repeated"].add()
+        return self._refusal()
+
+    def _refusal(self) -> str:
+        """Return the TwiML for a caller whom no agent can answer: words, whatever the answer to an overflow is."""
+        text = self._overflow.text
+        return twiml.say_and_hang_up(text) if text else _overflow(self._overflow)
 
     def _pass_on(self, fields: dict[str, str], key: bytes, route: Route) -> str:
         """Refuse a call, or connect it elsewhere, as its route says. Returns the TwiML."""
@@ -259,11 +299,14 @@ class Webhooks:
             return twiml.dial(route.dial)
         return twiml.reject_busy() if route.refuse == "busy" else twiml.say_and_hang_up(route.refuse)
 
-    def _refuse_agent(self, fields: dict[str, str], name: str, key: bytes) -> str:
-        """Refuse a call for an agent that is not configured: with words, an error line, and a row once. Returns the TwiML."""
+    def _refuse_agent(self, fields: dict[str, str], name: str, key: bytes, source: str) -> str:
+        """Refuse a call for an agent that is not configured: with words, an error line, and a row once. Returns the TwiML.
+
+        `source`: the beginning of a sentence about the name.
+        """
         call_sid, at, reason = fields["CallSid"], time.time(), Reason.UNKNOWN_AGENT
         known = ", ".join(sorted(self._context.config.agents))
-        detail = f"the voice webhook's URL asks for the agent {name[:40]!r}; use one of: {known}"[:500]
+        detail = f"{source} the agent {name[:40]!r}, which is not configured; use one of: {known}"[:500]
         self._cells["voice", "failed"].add()
         log.error("a call is refused: %s", detail, extra={"call_sid": call_sid, "reason": reason.value})
         _, is_new = self._remember(key_of("unknown agent", key.hex()))
@@ -272,8 +315,7 @@ class Webhooks:
             self._context.cells.ended[reason].add()
             self._context.emit(bus.CallStarted(call_sid, "", fields.get("AccountSid", ""), *start, at, at))
             self._context.emit(bus.CallEnded(call_sid, at, reason, result_of(reason), detail, Quality()))
-        text = self._overflow.text
-        return twiml.say_and_hang_up(text) if text else _overflow(self._overflow)
+        return self._refusal()
 
     def _turn_away(self, call_sid: str, refusal: str) -> str:
         """Count and log a call that is not admitted. Returns the TwiML for its caller."""

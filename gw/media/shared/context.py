@@ -31,6 +31,7 @@ from gw.media.ai.warm import WarmLegs
 from gw.media.hub.clock import Clock
 from gw.media.hub.greenlets import PoolGreenlet
 from gw.media.shared.greetings import load_greetings
+from gw.media.shared.lookups import Lookups
 from gw.media.shared.routing import Routing
 from gw.media.tx import TxCells
 from gw.media.uplink import UplinkCells
@@ -179,6 +180,7 @@ class MediaContext:
         self.emit: Callable[[bus.Event], None] = lambda event: None
         self.cancel_job: Callable[[str], None] = lambda job_id: None
         self.ask: Callable[[str, str, str], bus.Answer | None] = lambda call_sid, about, account_sid: None
+        self.lookups = Lookups(config)
         self.endings: OrderedDict[str, Ending] = OrderedDict()  # by call SID
 
     def open_calls(self) -> dict[str, tuple[float, str]]:

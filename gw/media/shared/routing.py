@@ -56,9 +56,17 @@ class Routing:
             log.warning("the call's route was changed by a reload: its variables are empty", extra={"call_sid": call_sid})
         return self._by_id.get(route_id, NO_ROUTE)
 
-    def agent_of(self, name: str, agent: Agent, route: Route, parameters: Mapping[str, str], at: float) -> Agent:
-        """Return the agent of one call. `parameters`: the stream's. `at`: when the voice webhook was answered, epoch seconds."""
+    def agent_of(
+        self, name: str, agent: Agent, route: Route, parameters: Mapping[str, str], at: float, greeting: str | None = None
+    ) -> Agent:
+        """Return the agent of one call. `parameters`: the stream's. `at`: when the voice webhook was answered, epoch seconds.
+
+        `greeting`: the route's, in place of the agent's own.
+        """
         wanted = self._named.get(name) or frozenset()
+        if greeting is not None:
+            agent = msgspec.structs.replace(agent, greeting=greeting)
+            wanted = named(agent)
         if not wanted:
             return agent
         there = datetime.fromtimestamp(at, self._zones[route.zone])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from gw.twin.hooks import HookTwin
@@ -41,6 +43,24 @@ def test_a_url_that_may_not_be_called(cli: CommandLine, url: str) -> None:
     assert result.exit_code == 1
     assert "Error: URL" in result.output
     assert "pass" not in result.output.replace("password", "")
+
+
+def test_the_endpoint_of_routes_is_asked(cli: CommandLine) -> None:
+    result = cli.run("hooks", "try", "route")
+    assert (result.exit_code, "route.url is not set" in result.output) == (1, True)
+    with HookTwin("secret", reply=lambda request: b'{"agent":"salse","variables":{"n":"Ann"}}') as twin, cli.config.open("a") as file:
+        file.write(f'[route]\nurl = "{twin.url()}"\n')
+        file.flush()
+        result = cli.run("hooks", "try", "route", "--to", "+15551234567", "--json")
+        assert result.exit_code == 1
+        document = json.loads(result.stdout)
+        assert twin.requests[0].body["twilio"]["To"] == "+15551234567"
+        assert document["outcome"] == "unknown_agent"
+        assert '"Ann"' in document["output"]
+        twin.reply = lambda request: b'{"refuse":"busy"}'
+        twin.answers.clear()
+        shown = cli.run("hooks", "try", "route")
+        assert (shown.exit_code, "ok, in" in shown.output, '{"refuse":"busy"}' in shown.output) == (0, True, True)
 
 
 def test_events_that_were_not_delivered_are_listed(cli: CommandLine, gateway: list[str]) -> None:

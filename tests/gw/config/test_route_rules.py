@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gw.config import Agent, Config, Route
+from gw.config import Agent, Config, Route, RouteLookup, Secrets
 from gw.config.route_rules import broken_route_rules
 from gw.config.rules import broken_rules
 
@@ -75,3 +75,34 @@ def test_routes_are_bounded() -> None:
 def test_the_rules_of_routes_are_among_all() -> None:
     broken = list(broken_rules(Config(routes=(Route(zone="x"),)), needed=frozenset()))
     assert [keys for keys, _ in broken] == [{"routes[1].zone"}]
+
+
+@pytest.mark.parametrize(
+    ("lookup", "agents", "key", "sentence"),
+    [
+        (
+            RouteLookup(url="https://x.example/", on_failure="salse"),
+            AGENTS,
+            "route.on_failure",
+            'use "refuse", or one of: default',
+        ),
+        (RouteLookup(url="https://x.example/"), {**AGENTS, "refuse": Agent()}, "agents.refuse", "use another name"),
+        (RouteLookup(url="ftp://x.example/"), AGENTS, "route.url", 'route.url = "ftp://x.example/": expected https://host/path'),
+        (RouteLookup(url="https://me:pass@x.example/"), AGENTS, "route.url", "no user and no password"),
+        (RouteLookup(url="http://x.example/"), AGENTS, "route.url", "expected https://, or http:// to an address in"),
+        (RouteLookup(url="https://x.example/"), AGENTS, "route.url", "set SUBMILLI_HOOK_SECRET in the environment"),
+    ],
+)
+def test_a_broken_rule_of_the_lookup_names_its_key(
+    lookup: RouteLookup, agents: dict[str, Agent], key: str, sentence: str
+) -> None:
+    needed = frozenset({"hook_secret"}) if "SECRET" in sentence else frozenset[str]()
+    [(keys, text)] = list(broken_rules(Config(agents=agents, route=lookup), needed=needed))
+    assert key in keys
+    assert sentence in text
+
+
+def test_a_valid_lookup() -> None:
+    for on_failure in ("default", "refuse"):
+        config = Config(route=RouteLookup(url="https://x.example/y", on_failure=on_failure), secrets=Secrets(hook_secret="s"))
+        assert list(broken_rules(config, needed=frozenset({"hook_secret"}))) == []

@@ -112,3 +112,11 @@ def test_the_surplus_of_a_kind_without_a_series_is_counted_as_other(contexts: Co
     for _ in range(EVENTS[1] + 3):
         rig.events.note("ai_leg_lost")
     assert rig.context.cells.surplus["other"].value == 3
+
+
+def test_variables_come_before_the_start_and_once_for_a_call(rig: Rig) -> None:
+    rig.events.on_start(rig.start, "default", None, {"name": "Ann"})
+    variables, started = rig.emitted[-2:]
+    assert isinstance(variables, bus.CallEvent)
+    assert (variables.kind, variables.data, type(started)) == ("variables", {"name": "Ann"}, bus.CallStarted)
+    assert rig.events.facts(rig.start, "default", None, {"name": "Ann"}).variables == {"name": "Ann"}

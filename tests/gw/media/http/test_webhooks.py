@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import time
 import xml.etree.ElementTree as ElementTree
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -13,12 +14,13 @@ from gevent import socket
 from gw import bus
 from gw.call.cost.usage import day_of
 from gw.call.state import Reason
-from gw.config import Agent, Budget, Overflow, Route
+from gw.config import Agent, Budget, Overflow, Route, RouteLookup
 from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.http import server as server_module
 from gw.media.http import webhooks
 from gw.media.shared.routing import id_of
 from gw.protocol.ai import TokenLimit
+from gw.protocol.hooks.route_call import Decision
 from gw.protocol.http import MAX_BODY_BYTES
 from gw.protocol.signature import SigningSecrets, sign
 from gw.protocol.token import TokenError, check
@@ -206,6 +208,55 @@ def test_a_resumed_call_keeps_its_route(routed: Client):
     parameters = parameters_of(body)
     assert (parameters["agent"], parameters["resume"], parameters["route"]) == ("clerk", "1", route)
     assert f"/twilio/action?route={route}" in body
+
+
+def _asked(contexts: ContextMaker, *answers: Decision | None, **keys: Any) -> Client:
+    """A client whose control answers with these decisions, one for each question."""
+    client = Client(
+        contexts,
+        agents={"default": Agent(), "clerk": Agent(instructions="{{who}}")},
+        routes=ROUTES,
+        route=RouteLookup(url="https://x.example/", timeout_s=0.1, **keys),
+    )
+    left = list(answers)
+
+    def put(question: bus.Ask, limit_s: float) -> bus.Answer:
+        decision = left.pop(0)
+        return bus.Answer(1, route=decision, reason="ok" if decision else "timeout")
+
+    client.context.lookups.put = put
+    return client
+
+
+def test_the_endpoint_decides_where_no_route_fits(contexts: ContextMaker):
+    ann = Decision(agent="clerk", variables={"who": "Ann"})
+    client = _asked(contexts, ann, ann)
+    first, again = (client.post("/twilio/voice", _to("+15550009"))[2] for _ in range(2))
+    parameters = parameters_of(first)
+    assert first == again
+    assert (parameters["agent"], parameters["route"][:6]) == ("clerk", "asked-")
+    assert "Ann" not in first
+    bound = {"agent": "clerk", "route": parameters["route"]}
+    assert check(client.context.token_key, parameters["token"], CALL, time.time(), parameters=bound)
+    assert f"/twilio/action?route={parameters['route']}" in first
+    assert "Reject" in client.post("/twilio/voice", _to("+15550003"))[2], "a static route comes first"
+    assert (client.counted("voice", "accepted"), client.counted("voice", "repeated")) == (2, 1)
+
+
+def test_an_agent_of_the_endpoint_that_is_not_configured(contexts: ContextMaker, caplog: pytest.LogCaptureFixture):
+    body = _asked(contexts, Decision(agent="salse")).post("/twilio/voice", _to("+15550009"))[2]
+    assert Overflow().text in body
+    assert "the route endpoint names the agent 'salse', which is not configured; use one of: clerk, default" in caplog.text
+
+
+@pytest.mark.parametrize(("on_failure", "expected"), [("clerk", '"clerk"'), ("refuse", Overflow().text)])
+def test_an_endpoint_without_an_answer(contexts: ContextMaker, on_failure: str, expected: str):
+    client = _asked(contexts, None, None, on_failure=on_failure)
+    assert all(expected in client.post("/twilio/voice", _to("+15550009"))[2] for _ in range(2))
+    events = [one for one in client.emitted if isinstance(one, bus.CallEvent)]
+    assert {(one.kind, one.data["why"], one.data["refused"]) for one in events} == {
+        ("route_failed", "timeout", on_failure == "refuse")
+    }
 
 
 def test_a_spent_budget_is_answered_with_the_overflow(contexts: ContextMaker):

@@ -468,7 +468,7 @@ class Route(_Section, frozen=True):
 
 
 class RouteLookup(_Section, frozen=True):
-    """An endpoint of yours that decides who answers a call, if no [[routes]] fits and the webhook's URL names no agent."""
+    """An endpoint of yours that decides who answers a call that no [[routes]] fits."""
 
     url: Annotated[str, _doc("The https:// URL that answers. Empty: none is asked.", max_length=2000)] = ""
     timeout_s: Annotated[float, _doc("Bound on the answer, while the caller hears ringing.", ge=0.1, le=10.0)] = 2.0

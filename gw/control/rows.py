@@ -116,6 +116,12 @@ class CallDetails(CallRow, frozen=True, kw_only=True):
     cost_usd: float | None = None  # None without a price
     used: list[UsageRow] = []
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables of the call's route."""
+        data = next((event.data for event in self.events if event.kind == "variables"), {})
+        return {name: str(value) for name, value in data.items()}
+
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of one model used by one stream of a call on one day. `*_in`: without the cached ones."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-import gevent
 import pytest
 
 import gw.config
@@ -92,8 +91,6 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
 
     def body(world: World, outcome: Outcome) -> None:
         for name, (_, steps) in CASES.items():
-            if name == "silent":
-                gevent.sleep(0.5)  # a failure of the endpoint is no failure of the next caller
             plan: dict[str, Any] = {"hang_up": False, "max_s": scaled(20.0), "from_number": CALLER, "to_number": NUMBERS[name]}
             plan |= {"agent": "default"} if name == "named" else {}
             outcome.calls[name] = world.twilio.place(CallPlan(steps=steps, **plan))

@@ -189,7 +189,7 @@ class Calls:
         call.whole, call.resumes = True, max(call.resumes, len(back))
         call.account_sid = call.account_sid or row.account_sid or ""
         call.spent_usd = row.cost_usd or 0.0
-        call.variables = call.variables or variables_of(row)
+        call.variables = call.variables or row.variables
         call.agent, call.began_at = call.agent or row.agent or "", row.answered_at or call.began_at
         return call
 
@@ -248,12 +248,6 @@ class Calls:
     def _forget(self, now_s: float) -> None:
         while self._left and next(iter(self._left.values())) <= now_s - KEEP_S:
             del self._calls[self._left.popitem(last=False)[0]]
-
-
-def variables_of(row: CallDetails) -> dict[str, str]:
-    """Return the variables of a call's route."""
-    data = next((event.data for event in row.events if event.kind == "variables"), {})
-    return {name: str(value) for name, value in data.items()}
 
 
 def _turn(event: bus.Turn) -> Turn:

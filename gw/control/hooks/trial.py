@@ -128,7 +128,8 @@ def try_route(config: Config, caller: str, called: str) -> Trial:
     }
     began_s = time.monotonic()
     found = routes.ask(SAMPLE_SID, request_body(SAMPLE_SID, form), deadline_s=began_s + routes.timeout_s)
-    outcome, output = found.failure or "ok", found.why
+    outcome: str = found.failure or "ok"
+    output = found.why
     if found.decision is not None:
         output = encode_decision(found.decision)
         if found.decision.agent and found.decision.agent not in config.agents:

@@ -22,7 +22,6 @@ import msgspec
 from gw import bus
 from gw.call.resume import RESUMABLE
 from gw.config import Config, EventHook
-from gw.control.calls.registry import variables_of
 from gw.control.jobs import lifecycle
 from gw.control.jobs.lifecycle import EVENT, Again, Ended, Job, Outcome, Rewritten
 from gw.control.jobs.table import Wanted
@@ -217,7 +216,7 @@ def facts_of(details: CallDetails) -> CallFacts:
         from_=details.from_number or "",
         to=details.to_number or "",
         started_at=iso_time(details.started_at),
-        variables=variables_of(details),
+        variables=details.variables,
     )
 
 

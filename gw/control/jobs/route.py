@@ -127,7 +127,7 @@ class Lookups:
         return True
 
     def answer(self, ask: bus.Ask) -> bus.Answer:
-        """Answer a worker's question. An answer without a route: there is none, and `reason` has the cause. Bounded."""
+        """Answer a worker's question. Bounded. Without a route, `reason` has the cause."""
         try:
             if ask.about == VARIABLES:
                 return bus.Answer(ask.n, route=self._known(ask))
@@ -160,9 +160,9 @@ class Lookups:
             for settled in self._jobs.results(bus.JobsOpen(ask.call_sid, [job_id])):  # an end that is not on disk yet
                 return settled.outcome, settled.output
             with suppress(OutOfTimeError), within(max(0.0, row.deadline_at - time.time()) + MARGIN_S):
-                settled = result.get()
-                return settled.outcome, settled.output
-            return "timeout", ""
+                result.wait()
+            came = result.value
+            return ("timeout", "") if came is None else (came.outcome, came.output)
 
     def _tally(self, outcome: str) -> None:
         self._outcomes[outcome if outcome in self._outcomes else "unavailable"].add()
@@ -182,7 +182,7 @@ class Lookups:
                 self._waiting.pop(job_id, None)
 
     def _known(self, ask: bus.Ask) -> Decision | None:
-        """Return what is known of a call's route without asking the endpoint. Raises GatewayError."""
+        """Return the known facts of a call's route without asking the endpoint. Raises GatewayError."""
         for settled in self._jobs.results(bus.JobsOpen(ask.call_sid, [_id(ask)])):
             if settled.outcome == "ok":
                 return decode_decision(settled.output)

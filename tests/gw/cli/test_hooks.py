@@ -48,7 +48,10 @@ def test_a_url_that_may_not_be_called(cli: CommandLine, url: str) -> None:
 def test_the_endpoint_of_routes_is_asked(cli: CommandLine) -> None:
     result = cli.run("hooks", "try", "route")
     assert (result.exit_code, "route.url is not set" in result.output) == (1, True)
-    with HookTwin("secret", reply=lambda request: b'{"agent":"salse","variables":{"n":"Ann"}}') as twin, cli.config.open("a") as file:
+    with (
+        HookTwin("secret", reply=lambda request: b'{"agent":"salse","variables":{"n":"Ann"}}') as twin,
+        cli.config.open("a") as file,
+    ):
         file.write(f'[route]\nurl = "{twin.url()}"\n')
         file.flush()
         result = cli.run("hooks", "try", "route", "--to", "+15551234567", "--json")

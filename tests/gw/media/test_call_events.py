@@ -114,7 +114,8 @@ def test_the_surplus_of_a_kind_without_a_series_is_counted_as_other(contexts: Co
     assert rig.context.cells.surplus["other"].value == 3
 
 
-def test_variables_come_before_the_start_and_once_for_a_call(rig: Rig) -> None:
+def test_variables_come_before_the_start_and_once_for_a_call(contexts: ContextMaker) -> None:
+    rig = _rig(contexts)
     rig.events.on_start(rig.start, "default", None, {"name": "Ann"})
     variables, started = rig.emitted[-2:]
     assert isinstance(variables, bus.CallEvent)

@@ -83,7 +83,7 @@ def test_a_control_that_stays_away() -> None:
     assert lookups(Control(None)).ask(FIELDS, "").failure == "control is away"
 
 
-def test_a_stream_whose_variables_are_gone_goes_on_without(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stream_whose_variables_are_gone_continues_without(caplog: pytest.LogCaptureFixture) -> None:
     looked = lookups(Control(None)).of_stream(Looked(Route(variables={"a": "1"})).id, "CA1", "")
     assert looked == Looked(Route())
     assert "are empty" in caplog.text

@@ -254,9 +254,10 @@ class Jobs:
         """Take one turn. Returns the time until the next one. Raises GatewayError."""
         self._prune()
         ended = self._ended[:]
+        free = self._free(ended)
         running, since = (self._attempts(), self._doubt_from) if self._doubt_from < math.inf else (None, math.inf)
         now = time.time()
-        result = self._disk.transact(partial(table.turn, ended=ended, free=self._free(), now=now, running=running, since=since))
+        result = self._disk.transact(partial(table.turn, ended=ended, free=free, now=now, running=running, since=since))
         self._doubt_from = math.inf
         del self._ended[: len(ended)]
         for one in ended:
@@ -272,10 +273,13 @@ class Jobs:
     def _attempts(self) -> dict[str, int]:
         return {job.id: job.attempts for job in self._running.values()}
 
-    def _free(self) -> dict[str, int]:
+    def _free(self, ended: Sequence[table.Change]) -> dict[str, int]:
+        """Return the number of free runners by kind. Those of `ended` attempts are free: no later end would begin a turn."""
         free = {kind: handler.runners for kind, handler in self._handlers.items()}
+        over = {one.before.id for one in ended}
         for job in self._running.values():
-            free[job.kind] -= 1
+            if job.id not in over:
+                free[job.kind] -= 1
         return free
 
     def _prune(self) -> None:

@@ -135,6 +135,16 @@ def test_no_more_runners_than_allowed_and_the_rest_in_sequence(rig: Rig) -> None
     assert [job_id for job_id, _ in runner.begun] == [f"j{n}" for n in range(5)]
 
 
+def test_a_waiting_job_begins_when_all_runners_end_in_one_turn(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "IDLE_S", 600.0)  # nothing else wakes the jobs
+    runner = rig.start(Runner(runners=2))
+    rig.want("j1", "j2", "j3", "j4", "j5")
+    until(lambda: len(runner.begun) == 2)
+    runner.gate.set()
+    until(lambda: len(rig.settled) == 5)
+    assert len(runner.begun) == 5
+
+
 def test_a_job_sent_twice_is_run_once_and_its_result_is_sent_again(rig: Rig) -> None:
     runner = rig.start()
     rig.want("j1")

@@ -6,6 +6,7 @@ import json
 import os
 import wave
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from gw.twin.twilio.call_report import CallReport
     from gw.twin.twilio.steps import Step
 
+#: Response after the greeting: that to the caller's first turn.
+FIRST_ANSWER: Final = 2
 #: Port of the AI's stand-in, so that a configuration can name it.
 AI_PORT: Final = 8090
 _LOOK_S: Final = 0.05
@@ -82,9 +85,17 @@ def _print_names(title: str, names: Iterable[str]) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Selects the sizes of the pieces of audio.")
 @click.option("--thinking", type=click.FloatRange(0, 60), default=0.0, show_default=True, help="Seconds before each answer.")
 @click.option("--hang-up-after", type=click.IntRange(1), help="The response in which the agent says goodbye and hangs up.")
+@click.option("--tool", "tools", multiple=True, metavar="NAME[@N][={...}]", help="A tool that the Nth response (2) calls.")
 @json_option
 def ai(
-    port: int, faults: tuple[str, ...], speed: float, seed: int, thinking: float, hang_up_after: int | None, as_json: bool
+    port: int,
+    faults: tuple[str, ...],
+    speed: float,
+    seed: int,
+    thinking: float,
+    hang_up_after: int | None,
+    tools: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Serve an AI with OpenAI Realtime's protocol and recorded voices, until Ctrl-C.
 
@@ -102,6 +113,7 @@ def ai(
       gateway.py twin ai --fault stall@2         the second response stops
       gateway.py twin ai --fault refuse_429      no session opens
       gateway.py twin ai --thinking 1.5 --hang-up-after 3
+      gateway.py twin ai --tool 'lookup_order@2={"number":"7"}'
     """
     import gevent
 
@@ -111,6 +123,8 @@ def ai(
     script = conversation(speed=speed, seed=seed, thinking_s=thinking, hang_up_after=hang_up_after)
     for fault in faults:
         script = _with_ai_fault(script, fault)
+    for tool in tools:
+        script = _with_tool(script, tool)
     server = AiTwin(script, port=port, needs_key=False)
     try:
         server.start()
@@ -138,6 +152,25 @@ def _with_ai_fault(script: AiScript, text: str) -> AiScript:
         raise click.UsageError(f"--fault {name}: there is no such fault; list them with: gateway.py twin ai --faults") from None
 
 
+def _with_tool(script: AiScript, text: str) -> AiScript:
+    from gw.twin.ai.faults import Call
+
+    called, _, arguments = text.partition("=")
+    name, _, number = called.partition("@")
+    try:
+        fits = isinstance(json.loads(arguments or "{}"), dict) and bool(name) and int(number or FIRST_ANSWER) > 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise click.UsageError(
+            f'--tool {text}: expected NAME, NAME@N or NAME@N={{...}}, for example \'lookup@2={{"number":"7"}}\''
+        )
+    calls = dict(script.calls)
+    response = int(number or FIRST_ANSWER)
+    calls[response] = (*calls.get(response, ()), Call(name, arguments or "{}"))
+    return replace(script, calls=calls)
+
+
 class _AiReports:
     """Prints each session of the AI once, after its end."""
 
@@ -156,11 +189,13 @@ class _AiReports:
             click.echo(json.dumps({"refused": status}) if self._json else f"a session was refused with {status}")
 
     def _print(self, ledger: AiLedger) -> None:
+        outputs = {output["call_id"]: output["output"] for output in ledger.tool_outputs}
         shown = {
             "session": ledger.index + 1,
             "seconds": round((ledger.closed_s or ledger.connected_s) - ledger.connected_s, 1),
             "responses": len(ledger.responses),
             "turns": len(ledger.turns_ms),
+            "tools": [{"tool": call.name, "output": outputs.get(call.call_id)} for call in ledger.calls],
             "truncated": sum(one.accepted for one in ledger.truncates),
             "errors": [error.code or error.message for error in ledger.errors],
             "violations": ledger.violations,
@@ -174,6 +209,8 @@ class _AiReports:
             "session {session}: {seconds} s, {responses} responses, {turns} turns of the caller, {truncated} interrupted; "
             "closed by {closed_by} ({close_code})".format(**shown)
         )
+        for call in ledger.calls:
+            click.echo(f"  tool {call.name}: {outputs.get(call.call_id, 'no output')}")
         for text in (*(error.message for error in ledger.errors), *ledger.violations):
             click.echo(f"  {text}")
 
@@ -205,6 +242,8 @@ def _list_call_names(ctx: click.Context, _: click.Parameter, wanted: bool) -> No
 @click.option("--public-url", help="Its URL as configured at Twilio, for signatures. Default: server.public_url, or --url.")
 @click.option("--account-sid", help="Sign as this account, with TWILIO_AUTH_TOKEN. Default: the configured one.")
 @click.option("--agent", default="", help="The agent, as in /twilio/voice?agent=NAME.")
+@click.option("--from", "from_number", default="+15005550006", show_default=True, help="The caller's number.")
+@click.option("--to", "to_number", default="+15005550001", show_default=True, help="The number that is called, for routes.")
 @click.option("--fault", help="Break the media stream in this manner; the gateway has to end the call.")
 @click.option(
     "--list", "listed", is_flag=True, is_eager=True, expose_value=False, callback=_list_call_names, help="List all names."
@@ -223,6 +262,8 @@ def call(
     public_url: str | None,
     account_sid: str | None,
     agent: str,
+    from_number: str,
+    to_number: str,
     fault: str | None,
     calls: int,
     seconds: float,
@@ -253,7 +294,14 @@ def call(
 
     if fault is not None and fault not in {*HOOKS, *PRELUDES}:
         raise click.UsageError(f"--fault {fault}: there is no such fault; list them with: gateway.py twin call --list")
-    plan = CallPlan(hang_up=False, max_s=seconds, agent=agent, steps=_steps(steps or _DEFAULT_STEPS))
+    plan = CallPlan(
+        hang_up=False,
+        max_s=seconds,
+        agent=agent,
+        from_number=from_number,
+        to_number=to_number,
+        steps=_steps(steps or _DEFAULT_STEPS),
+    )
     plan = plan if fault is None else with_fault(plan, fault)
     own = settings.config if url is None or account_sid is None else None
     token = ""

@@ -52,6 +52,39 @@ def test_the_ai_serves_without_a_key_and_reports_each_session() -> None:
     assert refused == {"refused": 400}
 
 
+def test_the_ai_calls_tools_and_reports_their_outputs() -> None:
+    tool = 'lookup@1={"number":"7"}'
+    command = [*program(), "twin", "ai", "--port", "0", "--json", "--tool", tool, "--tool", "note@1"]
+    serving = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert serving.stdout is not None
+        url = json.loads(serving.stdout.readline())["url"]
+        address = "127.0.0.1", int(url.rpartition(":")[2].partition("/")[0])
+        client = Client(connect(f"{url}?model=any", address, {}, 5.0, 1 << 24, tls=False))
+        client.ready()
+        client.send("response.create")
+        output = client.until("response.done")[-1]["response"]["output"]
+        called = [item for item in output if item["type"] == "function_call"]
+        result = {"type": "function_call_output", "call_id": called[0]["call_id"], "output": "a result"}
+        client.send("conversation.item.create", item=result)
+        client.until("conversation.item.done")
+        client.websocket.close(wait_s=2.0)
+        serving.send_signal(signal.SIGINT)
+        printed, errors = serving.communicate(timeout=20)
+    finally:
+        serving.kill()
+        serving.wait()
+    assert (serving.returncode, errors) == (0, "")
+    assert [(item["name"], item["arguments"]) for item in called] == [("lookup", '{"number":"7"}'), ("note", "{}")]
+    assert json.loads(printed)["tools"] == [{"tool": "lookup", "output": "a result"}, {"tool": "note", "output": None}]
+
+
+@pytest.mark.parametrize("tool", ["=", "lookup@0", "lookup@x", "lookup=[1]", "lookup={"])
+def test_a_wrong_tool_is_explained(cli: CommandLine, tool: str) -> None:
+    wrong = cli.run("twin", "ai", "--tool", tool)
+    assert (wrong.exit_code, "expected NAME, NAME@N or NAME@N={...}" in " ".join(wrong.stderr.split())) == (2, True)
+
+
 def test_faults_are_listed_and_checked(cli: CommandLine) -> None:
     listed = cli.run("twin", "ai", "--faults").output
     assert all(name in listed for name in ("refuse_429", "wrong_format", "stall", "talks_over"))
@@ -75,9 +108,11 @@ def test_a_call_speaks_and_reports_what_it_heard(cli: CommandLine, tmp_path: Pat
         gateway.twiml["/twilio/voice?agent=x"] = gateway.twiml["/twilio/voice"]
         found = cli.document(
             *("twin", "call", "interrupt=weasels", "--url", gateway.url, "--seconds", "1.5", "--agent", "x", "--calls", "2"),
+            *("--from", "+15550000007", "--to", "+15550000008"),
             *("--out", str(tmp_path / "heard")),
         )
         assert gateway.paths()[0] == "/twilio/voice?agent=x"
+        assert (gateway.posts[0][2]["From"], gateway.posts[0][2]["To"]) == ("+15550000007", "+15550000008")
         assert len(gateway.streams) == 2
         assert speech.load("weasels")[:1600] in gateway.streams[0].heard()
     assert [one["closed_by"] for one in found] == ["limit", "limit"]

@@ -52,6 +52,7 @@ class Load:
     maxima: bool = True  # read each call's maxima from the store: finer than a bucket's edge
     patience_s: float = 0.0  # longest wait for a quiet machine
     tls: bool = False  # between gateway and AI, as with OpenAI; other subjects have no TLS
+    tool_every_s: float = 0.0  # between two tool calls of a session; 0: none
     pinned: bool = True  # each measured process has its own core; else the kernel chooses
 
 
@@ -118,7 +119,8 @@ class _Run:
             self._report_step("starting")
             shown = self.certificate
             tls = () if shown is None else ("--certificate", str(shown.chain), "--key", str(shown.key))
-            ai = LoadProcess("gw.bench.load.ai", "--pattern", load.pattern, *tls, log=self.out / "twin-ai.log")
+            tools = ("--tool-every", str(load.tool_every_s)) if load.tool_every_s else ()
+            ai = LoadProcess("gw.bench.load.ai", "--pattern", load.pattern, *tools, *tls, log=self.out / "twin-ai.log")
             ending.callback(ai.stop)
             ending.callback(subject.stop)
             ai_url = f"{'wss' if tls else 'ws'}://127.0.0.1:{ai.ready['port']}/v1/realtime"

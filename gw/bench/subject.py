@@ -10,8 +10,9 @@ import os
 import shutil
 import subprocess
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from gw import ROOT
@@ -69,20 +70,25 @@ class Gateway:
         recorded: bool = False,
         store_url: str = "",
         store: str = "",
+        tables: Mapping[str, str] = MappingProxyType({}),
+        hook_secret: str = "",
     ) -> None:
         """Configure the gateway.
 
         `watched`: watch the hub all the time, which costs some percent of a core. `recorded`: record calls, with the REST API
         at `api_base`. `store_url`: a store other than an SQLite file in `folder`. `store`: more lines of its table.
+        `tables`: further tables of the configuration. `hook_secret`: signs requests to endpoints.
         """
         settings = {
             "server": f"workers = {workers}\nmax_calls_per_worker = {max(2000, 5 * calls)}\n",
             "store": store,
             "recording": f"enabled = {str(recorded).lower()}\n",
             "ops": f'log_level = "warning"\nhold_monitor = "{"always" if watched else "duty"}"\n',
+            **tables,
         }
         self._process = GatewayProcess(command, folder, settings, store_url)
         self.api_base = _NO_REST
+        self._hook_secret = hook_secret
         self.trusted: Path | None = None  # the certificate of an AI with TLS
         self.url = self._process.url
         self.config_path = self._process.config_path
@@ -91,7 +97,12 @@ class Gateway:
 
     def start(self, *, account_sid: str, auth_token: str, ai_url: str) -> None:
         self._process.start(
-            account_sid=account_sid, auth_token=auth_token, api_base=self.api_base, ai_url=ai_url, trusted=self.trusted
+            account_sid=account_sid,
+            auth_token=auth_token,
+            api_base=self.api_base,
+            ai_url=ai_url,
+            trusted=self.trusted,
+            hook_secret=self._hook_secret,
         )
 
     def processes(self) -> dict[int, str]:

@@ -2,7 +2,8 @@
 
 Run as `python -m gw.bench.load.ai`; orders come on stdin: begin, end, report, stop. Every caller frame carries its send time,
 so each append gives an uplink latency; in a session that is not mu-law no frame survives resampling, and the latency is the
-delay beyond the earliest append. Sessions speak just enough of the GA shape for a correct client: the AI twin checks clients.
+delay beyond the earliest append. With `--tool-every` each session calls the tool `lookup`, and times its output. Sessions speak
+just enough of the GA shape for a correct client: the AI twin checks clients.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import json
 import socket
 import ssl
 import sys
+from collections import Counter
+from time import monotonic
 from typing import Any, Final
 
 from websockets.speedups import apply_mask
@@ -23,6 +26,9 @@ from gw.bench.load.loop import Loop, OrderChannel, Samples
 from gw.bench.load.voice import PATTERNS, Voice
 from gw.bench.load.wire import CLOSE, MAGIC, MARK, MARK_CHARS, TEXT, Connection, WireError, audio_bytes, upgrade_answer
 
+#: The tool that sessions call, and how often at most: a gateway carries out 100 calls in one telephone call.
+TOOL: Final = "lookup"
+MAX_TOOL_CALLS: Final = 100
 _REQUEST_BYTES: Final = 16 << 10
 _AUDIO_KEY: Final = b'"audio":'
 _APPEND: Final = b"input_audio_buffer.append"
@@ -43,6 +49,8 @@ class LoadSession(Connection):
         self._next = -1
         self.lost = 0
         self.disorder = 0
+        self._tools: dict[str, float] = {}  # calls without an output, and when they were sent
+        self._tool_calls = 0
 
     def begin(self) -> None:
         """Start a window, and a new clock for audio measured by its length."""
@@ -95,6 +103,38 @@ class LoadSession(Connection):
             self.voice.send_event({"type": "session.updated", "session": session})
         elif kind == "response.create":
             self.voice.start()
+            if self._server.tool_every_s and not self._tool_calls:
+                self._server.loop.after(self._server.tool_every_s * (1 + self._number % 10 / 10), self._call_tool)
+        elif kind == "conversation.item.create" and message["item"]["type"] == "function_call_output":
+            self._on_output(message["item"], now_s)
+
+    def _call_tool(self, _: float) -> None:
+        if self.end_reason or self._tool_calls == MAX_TOOL_CALLS:
+            return
+        self._tool_calls += 1
+        call_id = f"call_{self._number:04}_{self._tool_calls:03}"
+        item = {"id": f"item_{call_id}", "type": "function_call", "status": "completed", "name": TOOL, "call_id": call_id}
+        self._tools[call_id] = monotonic()
+        self.voice.send_event(
+            {
+                "type": "response.output_item.done",
+                "response_id": self.voice.response_id,
+                "output_index": 1,
+                "item": {**item, "arguments": "{}"},
+            }
+        )
+        self._server.loop.after(self._server.tool_every_s, self._call_tool)
+
+    def _on_output(self, item: dict[str, Any], now_s: float) -> None:
+        sent_s = self._tools.pop(item["call_id"], None)
+        if sent_s is None or not self._server.loop.measuring:
+            return
+        self._server.loop.record(self._server.tools, now_s - sent_s, now_s)
+        try:
+            error = json.loads(item["output"]).get("error", "")
+        except (ValueError, AttributeError):
+            error = ""
+        self._server.outputs[error or "ok"] += 1
 
     def _on_audio(self, body: bytes, now_s: float) -> None:
         server = self._server
@@ -126,8 +166,12 @@ class LoadSession(Connection):
 class AiServer:
     """Listener and all sessions."""
 
-    def __init__(self, loop: Loop, pattern: str, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, loop: Loop, pattern: str, tls: ssl.SSLContext | None, tool_every_s: float = 0.0) -> None:
+        """`tool_every_s`: between two tool calls of a session; 0: none."""
         self.loop = loop
+        self.tool_every_s = tool_every_s
+        self.tools = Samples()  # from a tool's call to its output
+        self.outputs: Counter[str] = Counter()  # by the error in them, or `ok`
         self._tls = tls
         self.pattern = pattern
         self.sessions: list[LoadSession] = []
@@ -154,6 +198,8 @@ class AiServer:
     def begin(self, _: dict[str, Any]) -> dict[str, Any]:
         """Start the measured window."""
         self.uplink.clear()
+        self.tools.clear()
+        self.outputs.clear()
         self.unexpected = 0
         for session in self.sessions:
             session.begin()
@@ -180,6 +226,7 @@ class AiServer:
         return {
             **self._ended,
             "uplink": self.uplink.summary(),
+            "tools": {**self.tools.summary(), "outputs": dict(self.outputs)},
             "own": self.loop.late.summary(),
             "steps": self.loop.steps.summary(),
             "interruptions": {
@@ -206,11 +253,13 @@ def main() -> int:
     """Run the process."""
     options = argparse.ArgumentParser(description="An AI for the bench; orders on stdin.")
     options.add_argument("--pattern", choices=PATTERNS, default="steady")
+    options.add_argument("--tool-every", type=float, default=0.0, help="seconds between two tool calls of a session; 0: none")
     options.add_argument("--certificate", help="speak TLS, and show this")
     options.add_argument("--key", help="the certificate's")
     given = options.parse_args()
     loop = Loop()
-    server = AiServer(loop, given.pattern, _context(given.certificate, given.key) if given.certificate else None)
+    tls = _context(given.certificate, given.key) if given.certificate else None
+    server = AiServer(loop, given.pattern, tls, given.tool_every)
     orders = OrderChannel(loop, {"begin": server.begin, "end": server.end, "report": server.report, "stop": server.stop})
     orders.send({"ready": True, "port": server.port})
     loop.run()

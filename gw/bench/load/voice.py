@@ -50,6 +50,11 @@ class Voice:
         self._left = b""  # audio made and not yet sent
         self._due_tick = 0
 
+    @property
+    def response_id(self) -> str:
+        """The identifier of the latest response."""
+        return f"resp_{self._number:04}_{self._response:06}"
+
     def start(self) -> None:
         """Begin a response, and all that follow from it; no effect while one is active."""
         if self._talking:
@@ -132,8 +137,7 @@ class Voice:
         ).encode()
 
     def _end_response(self, status: str) -> None:
-        name = f"resp_{self._number:04}_{self._response:06}"
-        self.send_event({"type": "response.done", "response": {"id": name, "status": status}})
+        self.send_event({"type": "response.done", "response": {"id": self.response_id, "status": status}})
 
     def _send_audio(self, seconds: float) -> None:
         """Send one delta of any length; frames are numbered through all responses."""

@@ -116,6 +116,8 @@ def open_store(store_config: gw.config.Store) -> Iterator[StoreMaker]:
 @pytest.fixture
 def store(open_store: StoreMaker) -> Store:
     """A store with its tables. The test runs once on SQLite and once on MariaDB."""
+    from tests import schema
+
     made = open_store()
-    made.upgrade()
+    schema.upgrade(made)
     return made

@@ -16,7 +16,9 @@ from gw.config import Agent
 from gw.twin.ai.script import AiScript, conversation
 from gw.twin.ai.server import AiTwin
 from gw.twin.twilio.account import TwilioTwin
+from tests import schema
 from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL, Gateway
+from tests.mariadb import PASSWORD
 
 
 class World:
@@ -46,6 +48,7 @@ def open_world(
     The default agent uses the AI twin. `agents` returns more agents, or another default; `options` are the gateway's.
     """
     rest_port = free_port()
+    schema.upgrade_at(store, PASSWORD)
     with (
         AiTwin(script) as ai,
         Gateway(

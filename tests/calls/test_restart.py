@@ -25,6 +25,7 @@ from gw.twin.ai.server import AiTwin
 from gw.twin.hooks import HookTwin
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.caller import TwinCall
+from tests import schema
 from tests.calls.hearing import check_ear, not_run_ms, padded, until
 from tests.program import program
 from tests.timing import scaled
@@ -115,6 +116,9 @@ def running(
     `server`: further keys of [server]. `store_url`: replaces an SQLite file. `settings`: further tables.
     """
     gateway = GatewayProcess(program, folder, {"server": f"workers = {workers}\n{server}", **settings}, store_url)
+    if not store_url:
+        gateway.var_dir.mkdir(0o700)
+        schema.upgrade_at(gw.config.Store(url=f"sqlite:///{gateway.var_dir}/submilli.db"))
     seen: set[int] = set()
     with AiTwin(script) as ai, TwilioTwin(gateway.url, auth_token=AUTH_TOKEN) as twilio:
         try:

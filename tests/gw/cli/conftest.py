@@ -21,6 +21,7 @@ from gw.control.fleet import listed
 from gw.control.rows import CallFilter
 from gw.control.store import Stamped, Store
 from gw.control.unix_socket import PrivateListener
+from tests import schema
 
 #: Two calls of this morning, in seconds since the epoch.
 BEGAN = 1_795_300_000.0
@@ -110,7 +111,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
 def store(cli: CommandLine) -> Iterator[Store]:
     """The configured store, with one ended and one live call."""
     made = Store(StoreConfig(url=cli.store_url), "")
-    made.upgrade()
+    schema.upgrade(made)
     events = [
         CallStarted(ENDED, "MZ1", "AC1", "default", "inbound", "+15550001", "+15550002", BEGAN, BEGAN + 1),
         StartRecording(ENDED, "AC1", BEGAN + 1.2),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
+from gw import ROOT
 from gw import cli as package
 from gw.cli import root
 from gw.config import VERSION
@@ -54,6 +57,16 @@ def test_the_version(cli: CommandLine) -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     assert cli.run("--version").output == f"submilli, version {VERSION}\n"
     assert project["version"] == VERSION
+
+
+def test_a_command_starts_without_heavy_imports() -> None:
+    """gevent's search for plugins would read the metadata of every installed package."""
+    code = "import sys, gateway, gw.cli.operate.status, gw.cli.completion; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    heavy = {"importlib.metadata", "sqlalchemy", "pymysql", "alembic", "twilio", "requests", "rich", "jsonschema", "asyncio"}
+    loaded = set(run.stdout.split())
+    assert "gevent.monkey" in loaded
+    assert heavy & loaded == set()
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["calls", "list", "--limit", "0"], ["calls", "show"], ["completion", "tcsh"]])

@@ -20,6 +20,7 @@ from gw.control.store import Report, Store, StoreUnavailable
 from gw.control.store.gateways import SILENT_S
 from gw.scoreboard import ProcessState, Scoreboard
 from metrics.page import Page
+from tests import schema
 from tests.gw.control.stamped import call_sid, stamp, started
 from tests.gw.control.store.test_gateways import change, silence
 from tests.timing import scaled
@@ -79,7 +80,7 @@ class Rig:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
-        self.store.upgrade()
+        schema.upgrade(self.store)
         self.made: list[One] = []
 
     def one(self, gateway: str = "gw-1", fingerprint: str = "a") -> One:

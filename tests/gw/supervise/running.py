@@ -4,32 +4,31 @@
 journal, one a line: `<name> <pid> ready|term|hurry|leave`. Files beside the journal change the child they name: `refuse` (exit
 1 before ready), `deaf` (ignore signals), `silent` (never become ready), `ticks` (send heartbeats). `... config check` answers
 as the gateway does, or with an error for the files `bad`, `mute` and `moved`; `... trial` refuses for the file `taken`.
+
+A test starts up to ten of these, so each imports what its part needs, and only `serve` is patched for gevent.
 """
 
-from gevent import monkey
+from __future__ import annotations
 
-monkey.patch_all()
-
-import json  # noqa: E402
-import os  # noqa: E402
-import signal  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Literal  # noqa: E402
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from gw.config import Config, Ops, Server  # noqa: E402
-from gw.config.load import show  # noqa: E402
-from gw.scoreboard import Scoreboard  # noqa: E402
-from gw.supervise.child import HURRY, LEAVE, end_with_parent  # noqa: E402
-from gw.supervise.supervisor import Supervisor  # noqa: E402
+if TYPE_CHECKING:
+    from gw.config import Config
 
 
 def config_in(
     folder: Path, listen: str = "127.0.0.1:0", workers: int | Literal["auto"] = 1, stop_timeout_s: float = 5.0
 ) -> Config:
+    from gw.config import Config, Ops, Server
+
     return Config(
         server=Server(listen=listen, workers=workers, stop_timeout_s=stop_timeout_s), ops=Ops(var_dir=str(folder / "var"))
     )
@@ -42,6 +41,8 @@ def ordered(journal: Path, order: str, name: str) -> bool:
 
 def check(journal: Path) -> None:
     """Print the configuration, as `config check --json` of the present code does."""
+    from gw.config.load import show
+
     config = config_in(journal.parent, workers=2)
     if ordered(journal, "moved", "config"):
         config = config_in(journal.parent, listen="127.0.0.1:1")
@@ -51,6 +52,9 @@ def check(journal: Path) -> None:
 
 
 def child(journal: Path, name: str, ready_fd: int, scoreboard_fd: int, row: int) -> None:
+    from gw.scoreboard import Scoreboard
+    from gw.supervise.child import HURRY, LEAVE, end_with_parent
+
     end_with_parent(os.environ)
 
     def note(what: str) -> None:
@@ -84,6 +88,11 @@ def child(journal: Path, name: str, ready_fd: int, scoreboard_fd: int, row: int)
 
 
 def serve(journal: Path) -> None:
+    from gevent import monkey
+
+    monkey.patch_all()
+    from gw.supervise.supervisor import Supervisor
+
     supervisor = Supervisor(config_in(journal.parent), [sys.executable, __file__, str(journal)])
     signal.signal(signal.SIGTERM, lambda *_: supervisor.stop())
     supervisor.run()

@@ -27,6 +27,7 @@ from gw.control.spool import Spool
 from gw.control.store import Stamped, Store
 from gw.control.twilio_api.accounts import Accounts
 from metrics.page import Page
+from tests import schema
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
 from tests.gw.control.scripted_rest import (
     ACCOUNT,
@@ -46,7 +47,7 @@ class Rig:
     def __init__(self, folder: Path, *, signed: bool, other: bool) -> None:
         self.twilio = ScriptedRest()
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
-        self.store.upgrade()
+        schema.upgrade(self.store)
         self.spool = Spool(folder / "spool.db")
         calls = Calls()
         self.bus = BusServer(folder / "bus.sock", self.spool, calls, on_lost=lambda _: None)

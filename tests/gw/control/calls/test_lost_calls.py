@@ -18,6 +18,7 @@ from gw.control.spool import Spool, SpoolError
 from gw.control.store import Stamped, Store, StoreUnavailable
 from metrics import declare
 from metrics.page import Page
+from tests import schema
 from tests.gw.control.bus_client import CALL, OTHER, call_ended, call_started
 from tests.timing import scaled
 
@@ -29,7 +30,7 @@ class Rig:
         self.spool = Spool(folder / "spool.db")
         self.page = Page.create(folder / "control.page")
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
-        self.store.upgrade()
+        schema.upgrade(self.store)
         self.notified = 0
         self.lost = LostCalls(self.spool, self.page, notify=self.notify)
         self.lost.start()

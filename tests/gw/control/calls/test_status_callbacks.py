@@ -21,6 +21,7 @@ from gw.control.recording.rows import RecordingRows
 from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
 from metrics import declare
 from metrics.page import Page
+from tests import schema
 from tests.gw.control.bus_client import CALL, OTHER, call_ended, call_started
 from tests.timing import scaled
 
@@ -75,7 +76,7 @@ def test_fields_may_be_missing() -> None:
 class Rig:
     def __init__(self, folder: Path) -> None:
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
-        self.store.upgrade()
+        schema.upgrade(self.store)
         self.page = Page.create(folder / "control.page")
         self.calls = Calls(several_accounts=True)
         self.foreign: list[str] = []

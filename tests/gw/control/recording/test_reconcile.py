@@ -37,6 +37,7 @@ from gw.control.twilio_api.accounts import Accounts
 from gw.control.twilio_api.circuit_breaker import OPEN_AFTER
 from metrics import declare
 from metrics.page import Page
+from tests import schema
 from tests.gw.control.bus_client import OTHER
 from tests.gw.control.scripted_rest import (
     ACCOUNT,
@@ -105,7 +106,7 @@ class Rig:
         self.twilio = ScriptedRest()
         config = self.twilio.config(other=other)
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
-        self.store.upgrade()
+        schema.upgrade(self.store)
         self.page = Page.create(folder / "control.page")
         rows = RecordingRows(self.store, self.page)
         accounts = Accounts(config)

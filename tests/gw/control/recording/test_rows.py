@@ -16,6 +16,7 @@ from gw.control.recording.rows import RecordingRows
 from gw.control.store import Store, StoreError, StoreUnavailable
 from metrics import declare
 from metrics.page import Page
+from tests import schema
 
 CALL = "CA" + "1" * 32
 
@@ -23,7 +24,7 @@ CALL = "CA" + "1" * 32
 class Rig:
     def __init__(self, folder: Path) -> None:
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
-        self.store.upgrade()
+        schema.upgrade(self.store)
         self.page = Page.create(folder / "control.page")
         self.rows = RecordingRows(self.store, self.page)
         assert self.store.claim_recording(CALL, "AC1", "host/1-a", time.time())

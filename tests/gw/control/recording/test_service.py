@@ -18,6 +18,7 @@ from gw.control.store import Stamped, Store
 from gw.control.twilio_api.accounts import Accounts
 from metrics import declare
 from metrics.page import Page
+from tests import schema
 from tests.gw.control.bus_client import CALL, call_started
 from tests.gw.control.scripted_rest import ACCOUNT, OTHER_ACCOUNT, ScriptedRest, listing, recording, refusal
 from tests.timing import scaled
@@ -26,7 +27,7 @@ from tests.timing import scaled
 def test_a_wish_is_claimed_by_this_process_and_settled(tmp_path: Path) -> None:
     page = Page.create(tmp_path / "control.page")
     store, spool = Store(gw.config.Store(url=f"sqlite:///{tmp_path}/store.db"), ""), Spool(tmp_path / "spool.db")
-    store.upgrade()
+    schema.upgrade(store)
     try:
         made = [
             RecordingService(
@@ -67,7 +68,7 @@ def test_claims_are_recovered_from_the_calls_account(tmp_path: Path, monkeypatch
     twilio = ScriptedRest()
     page = Page.create(tmp_path / "control.page")
     store, spool = Store(gw.config.Store(url=f"sqlite:///{tmp_path}/store.db"), ""), Spool(tmp_path / "spool.db")
-    store.upgrade()
+    schema.upgrade(store)
     config = twilio.config(other=True)
     made = RecordingService(
         config,

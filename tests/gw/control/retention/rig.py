@@ -24,6 +24,7 @@ from gw.twin.twilio.rest.recording import TwinRecording
 from gw.twin.twilio.rest.server import RestTwin
 from gw.twin.twilio.webhooks import WebhookSender
 from metrics.page import Page
+from tests import schema
 from tests.gw.control.bus_client import call_ended, call_started
 from tests.gw.control.scripted_rest import rest_of
 from tests.gw.control.stamped import call_sid
@@ -44,7 +45,7 @@ class Rig:
         self.other = RestTwin(OTHER, "another secret", {}, sender, beside=self.twin)
         self.has_other = False  # whether that account is configured
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
-        self.store.upgrade()
+        schema.upgrade(self.store)
         self.spool = Spool(folder / "spool.db")
         self.forwarder = Forwarder(self.spool, self.store, host="vm1", on_backlog=lambda _: None)
         self.page = Page.create(folder / "control.page")

@@ -22,6 +22,7 @@ from gw.control.spool import Spool
 from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
 from gw.control.store.reads import list_turns
+from tests import schema
 from tests.examples import examples
 from tests.gw.control.stamped import ACCOUNT, T0, call_sid, ended, started, turn
 from tests.mariadb import PASSWORD, MariaDB
@@ -133,7 +134,7 @@ class Fussy(Store):
 @pytest.fixture
 def fussy(tmp_path: Path) -> Iterator[Fussy]:
     made = Fussy(gw.config.Store(url=f"sqlite:///{tmp_path}/s.db"), "")
-    made.upgrade()
+    schema.upgrade(made)
     yield made
     made.close()
 

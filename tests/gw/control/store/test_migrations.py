@@ -21,6 +21,14 @@ from tests.mariadb import PASSWORD
 from tests.timing import scaled
 
 
+@pytest.fixture
+def store(open_store: StoreMaker) -> Store:
+    """A store whose schema the migrations made; stores of other tests have a copy."""
+    made = open_store()
+    made.upgrade()
+    return made
+
+
 def execute(store: Store, *statements: str) -> None:
     def work(connection: Connection) -> None:
         for statement in statements:

@@ -25,6 +25,7 @@ from gw import bus
 from gw.control.spool import Spool
 from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Store, StoreError, StoreUnavailable, migrations
+from tests import schema
 from tests.gw.control.stamped import ACCOUNT, T0, call_sid, ended, started, turn
 from tests.mariadb import PASSWORD, USER, MariaDB
 from tests.timing import scaled
@@ -92,7 +93,7 @@ class Rig:
             url=str(url.set(port=self.line.listens)), connect_timeout_s=scaled(0.5), statement_timeout_s=scaled(1.0)
         )
         self.store = Store(config, PASSWORD)
-        self.store.upgrade()
+        schema.upgrade(self.store)
         self.spool = Spool(folder / "spool.db")
         self.backlogs: list[int] = []
         self.forwarder = Forwarder(

@@ -6,6 +6,8 @@ one removes it. systemd fills its folder at the start of a unit only, whereas a 
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,8 @@ from gw.config import ENVIRONMENT, field_of
 FOLDERS: Final = ("SUBMILLI_CREDENTIALS", "CREDENTIALS_DIRECTORY")
 #: A key or a password is below 300 bytes.
 MAX_BYTES: Final = 4096
+#: A variable, which is a file's name too: no path.
+_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
 
 
 def with_credentials(environ: Mapping[str, str], more: Iterable[str] = ()) -> tuple[dict[str, str], list[str]]:
@@ -36,6 +40,17 @@ def with_credentials(environ: Mapping[str, str], more: Iterable[str] = ()) -> tu
                 found.append(f"the secret {folder / variable} cannot be read: {error.strerror or error}")
             break
     return resolved, found
+
+
+def tokens_in(content: bytes) -> frozenset[str]:
+    """Return the variables of MCP servers' tokens in a configuration; none of an invalid one."""
+    try:
+        agents = tomllib.loads(content.decode()).get("agents", {})
+        servers = [server for agent in agents.values() for server in agent.get("mcp", ())]
+        named = [server.get("authorization_env") for server in servers]
+    except (ValueError, AttributeError, TypeError):  # whatever is wrong, the check of the file reports it
+        return frozenset()
+    return frozenset(name for name in named if isinstance(name, str) and _VARIABLE.fullmatch(name))
 
 
 def _files_of_accounts(folders: list[Path], found: list[str]) -> list[str]:

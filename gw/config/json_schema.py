@@ -6,7 +6,11 @@ A reference leads to a part of the same schema: nothing is fetched, neither when
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from gw.errors import GatewayError
@@ -17,6 +21,10 @@ MAX_PROBLEM_CHARS: Final = 300
 _VERSION: Final = "https://json-schema.org/draft/2020-12/schema"
 #: Uses of a keyword in one check, 10 us each. Arguments of 16 KiB take some thousand with an ordinary schema.
 STEPS: Final = 20_000
+#: CPU time of one check, for patterns: a step may be one. More than all steps take.
+CPU_S: Final = 0.5
+#: Until the limit is applied again: a callback of the garbage collector may have swallowed its error.
+AGAIN_S: Final = 0.02
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 #: Keywords whose values are data, not schemas.
 _DATA: Final = ("enum", "const", "default", "examples")
@@ -38,10 +46,39 @@ class _TooManyStepsError(GatewayError):
     code = "bad_arguments"
 
 
+class _TooSlowError(GatewayError):
+    """Arguments took more time than a check may have."""
+
+    code = "bad_arguments"
+
+
+def _too_slow(_signal: int, _frame: object) -> None:
+    raise _TooSlowError
+
+
+@contextmanager
+def _bounded_cpu(seconds: float) -> Iterator[None]:
+    """Limit a block that does not wait to this CPU time of the process: a pattern may take exponential time, in one call of `re`.
+
+    The signal's handler runs within `re`, which looks for signals while it backtracks. Outside the main thread there is no limit.
+    """
+    if threading.get_native_id() != os.getpid():  # `threading` itself takes each greenlet for a thread
+        yield
+        return
+    before = signal.signal(signal.SIGVTALRM, _too_slow)
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, seconds, AGAIN_S)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 class Schema:
     """A schema of an object, checked once; `problem` checks arguments against it.
 
-    A check is bounded: the arguments are a model's, and a recursive schema with alternatives takes exponential time.
+    A check is bounded: the arguments are a model's, and a recursive schema with alternatives, or a pattern with repetitions of
+    repetitions, takes exponential time.
     """
 
     def __init__(self, text: str) -> None:
@@ -70,9 +107,12 @@ class Schema:
         """Return the first problem of the arguments, with its place, or "". Raises RecursionError for endless nesting."""
         self._left = STEPS
         try:
-            error = next(self._validator.iter_errors(arguments), None)
+            with _bounded_cpu(CPU_S):
+                error = next(self._validator.iter_errors(arguments), None)
         except _TooManyStepsError:
             return f"the check takes more than {STEPS} steps"
+        except _TooSlowError:
+            return f"the check takes more than {CPU_S:g} s, because of a pattern"
         return "" if error is None else _sentence(error)
 
     def _counted(self, check: _Check) -> _Check:

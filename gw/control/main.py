@@ -43,7 +43,7 @@ from gw.control.identity import identity_in
 from gw.control.jobs.event import event_hooks
 from gw.control.jobs.route import SUBJECTS, Lookups, route_handler
 from gw.control.jobs.service import Handler, Jobs
-from gw.control.jobs.tool import tool_handlers
+from gw.control.jobs.tool import ToolKinds, tool_handlers
 from gw.control.ops_http import OpsHttp
 from gw.control.recording.claims import Claims
 from gw.control.recording.service import RecordingService
@@ -145,14 +145,14 @@ class Control:
         server = self._bus = BusServer(var_dir / "bus.sock", spool, calls, on_lost=self._lost.add)
         opened.callback(server.stop)
 
-        hooks = event_hooks(config, page, store.call, calls.is_owned)
+        hooks = event_hooks(config, page, store.call, spool, calls.is_owned, calls.is_over)
         routes = route_handler(config, page)
         handlers: list[Handler] = [*tool_handlers(config, page), *hooks.handlers, *([routes] if routes else [])]
 
         def settle(settled: bus.JobSettled) -> bool:
             return lookups.on_settled(settled) or server.settle(settled)
 
-        jobs = self._jobs = Jobs(spool, page, handlers, settle=settle, events=hooks.of_event)
+        jobs = self._jobs = Jobs(spool, page, handlers, settle=settle, events=hooks.of_event, kind_of=ToolKinds(config.tools).of)
         self._lost.jobs_of = jobs.of_event
 
         # Acts on events.

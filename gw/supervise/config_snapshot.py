@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gw.config.credentials import with_credentials
+from gw.config.credentials import tokens_in, with_credentials
 from gw.config.load import FOLDER_VARIABLE
 from gw.errors import GatewayError
 from gw.supervise.child import PARENT_VARIABLE
@@ -54,19 +54,14 @@ class Snapshot:
     def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
         """Read the file at `path`, and the credentials. `environ`: of the gateway's start. Raises ReloadError."""
         self.fd = -1
-        self.environ, unreadable = with_credentials(environ)
+        content = b"" if path is None else _read(path)
+        self.tokens = tokens_in(content)  # the variables with MCP servers' tokens
+        self.environ, unreadable = with_credentials(environ, self.tokens)
         if unreadable:
             raise ReloadError("; ".join(unreadable))
         if path is None:
             return
-        try:
-            with path.open("rb") as file:
-                content = file.read(MAX_FILE_BYTES + 1)
-        except OSError as error:
-            raise ReloadError(f"{path} cannot be read: {error.strerror}") from None
         self.environ[FOLDER_VARIABLE] = str(path.parent.resolve())
-        if len(content) > MAX_FILE_BYTES:
-            raise ReloadError(f"{path} is longer than {MAX_FILE_BYTES} bytes")
         self.fd = os.memfd_create("submilli-config", os.MFD_CLOEXEC)
         with os.fdopen(os.dup(self.fd), "wb") as file:
             file.write(content)
@@ -91,6 +86,18 @@ class Snapshot:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _read(path: Path) -> bytes:
+    """Return the file's bytes. Raises ReloadError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ReloadError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ReloadError(f"{path} is longer than {MAX_FILE_BYTES} bytes")
+    return content
 
 
 def check(command: Sequence[str], snapshot: Snapshot, named: str) -> SupervisorSettings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import gevent
@@ -79,7 +79,7 @@ class ProcessGroup:
         """Return the control process, not started, on trial."""
         row = self.scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW)
         argv = [*self.command, *snapshot.options, "control", *self._handed(row.index), "--nice", str(self.plan.control_nice)]
-        return SupervisedProcess("control", argv, environ_of("control", snapshot.environ), row, snapshot, (self.scoreboard.fd,))
+        return SupervisedProcess("control", argv, environ_of("control", snapshot), row, snapshot, (self.scoreboard.fd,))
 
     def new_worker(self, index: int, snapshot: Snapshot, plan: Plan, *, low_priority: bool) -> SupervisedProcess:
         """Return a worker, not started, on trial. `low_priority`: other workers are serving.
@@ -95,7 +95,7 @@ class ProcessGroup:
         cores = [own] if own >= 0 else self._allowed
         argv += [*self._handed(row.index), "--core", ",".join(map(str, cores))]
         handed = (self._listen_fd, self.scoreboard.fd)
-        environ = environ_of("worker", snapshot.environ)
+        environ = environ_of("worker", snapshot)
         process = SupervisedProcess(f"worker {index}", argv, environ, row, snapshot, handed, low_priority=low_priority)
         self._all_workers.append(process)
         return process
@@ -173,7 +173,12 @@ class ProcessGroup:
         return done.is_set()
 
 
-def environ_of(process: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without the secrets of other kinds of processes."""
+def environ_of(process: str, snapshot: Snapshot) -> dict[str, str]:
+    """Return an environment without the secrets of other kinds of processes. MCP servers' tokens go where the AI's key goes."""
     own = SECRETS_OF[process]
-    return {name: value for name, value in environ.items() if (field := field_of(name)) is None or field in own}
+    others = frozenset() if "openai_api_key" in own else snapshot.tokens
+    return {
+        name: value
+        for name, value in snapshot.environ.items()
+        if name not in others and ((field := field_of(name)) is None or field in own)
+    }

@@ -40,7 +40,13 @@ account_sid = "AC00000000000000000000000000000000"
 url = "sqlite:///{folder}/submilli.db"
 [agents.default]
 provider = "openai"
+[[agents.default.mcp]]
+server_label = "crm"
+server_url = "https://crm.example.com/mcp"
+authorization_env = "CRM_TOKEN"
 """
+#: The token of an MCP server, which only the AI's session needs.
+TOKEN = f"token-{os.urandom(8).hex()}"
 
 
 def children(pid: int) -> dict[str, int]:
@@ -59,12 +65,13 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     environ = {name: value for name, value in os.environ.items() if name != TRACEABLE_VARIABLE}
     environ |= {PARENT_VARIABLE: str(os.getpid())}
     if request.param == "variables":
-        environ |= {variable: VALUES[field] for field, variable in ENVIRONMENT.items()}
+        environ |= {variable: VALUES[field] for field, variable in ENVIRONMENT.items()} | {"CRM_TOKEN": TOKEN}
     else:
         credentials = folder / "credentials"
         credentials.mkdir(0o700)
         for field, variable in ENVIRONMENT.items():
             (credentials / variable).write_text(f"{VALUES[field]}\n")
+        (credentials / "CRM_TOKEN").write_text(f"{TOKEN}\n")
         environ |= {"CREDENTIALS_DIRECTORY": str(credentials)}  # as systemd sets it
     argv = [*program(), "--config", str(folder / "submilli.toml"), "serve"]
     serve = subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE)
@@ -104,6 +111,7 @@ def test_a_process_has_only_its_own_secrets(gateway: int, role: str) -> None:
         assert (variable.encode() + b"=" in environ) is (field in SECRETS_OF[role])
         assert b"CREDENTIALS" not in environ
         assert (value in environ, value in whole) == ((True, True) if field in SECRETS_OF[role] else (False, False)), field
+    assert (TOKEN.encode() in environ, TOKEN.encode() in whole) == (role == "worker", role == "worker")
 
 
 def test_no_other_process_of_the_user_reads_its_memory(gateway: int) -> None:

@@ -46,6 +46,7 @@ class HookCommands:
     def __init__(self, disk: Disk, jobs: Jobs, handlers: Sequence[EventHandler]) -> None:
         self._disk = disk
         self._jobs = jobs
+        self._handlers = handlers
         self._hooks = {handler.kind: handler.hook for handler in handlers}
 
     def table(self) -> dict[str, Command]:
@@ -72,8 +73,11 @@ class HookCommands:
         wanted = self._disk.transact(
             partial(table.retry, ids=args.ids, now=now, deadline_of=lambda job: self._deadline(job, now))
         )
+        kinds = {job.kind for job in wanted}
+        for handler in self._handlers:
+            handler.is_stopped = handler.is_stopped and bool(args.ids) and handler.kind not in kinds
         self._jobs.on_accepted(())
-        return {"queued": wanted}
+        return {"queued": len(wanted)}
 
     def _deadline(self, job: Job, now: float) -> float:
         hook = self._hooks.get(job.kind)

@@ -133,6 +133,8 @@ class StatusCallbacks:
                 self._calls.on_over(call_sid)
                 self._on_call_over(call_sid)
                 self._spawn(call_sid, account_sid)
+            case "action" if call_sid and event.fields.get("CallStatus") in CALL_OVER and not self._is_foreign(event):
+                self._calls.on_over(call_sid)
             case "stream" if event.fields.get("StreamEvent") == "stream-error":
                 text = event.fields.get("StreamError", "")
                 log.warning(

@@ -2,8 +2,8 @@
 
 A job is made in the commit that accepts the bus event. Its first run completes the body with the store's facts of the call; the
 same bytes are sent until the endpoint answers with 2xx. An event that fails holds back the later ones of its call for that
-endpoint, and no others. A status 410 stops an endpoint until the next start or reload. A stream may end
-before its call does: such an end is dropped.
+endpoint, and no others. A status 410 stops an endpoint until an operator retries its events. A stream may end before its call
+does: such an end is dropped.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
@@ -22,8 +23,9 @@ import msgspec
 from gw import bus
 from gw.call.resume import RESUMABLE
 from gw.config import Config, EventHook
-from gw.control.jobs import lifecycle
+from gw.control.jobs import lifecycle, table
 from gw.control.jobs.lifecycle import EVENT, Again, Ended, Job, Outcome, Rewritten
+from gw.control.jobs.service import Disk
 from gw.control.jobs.table import Wanted
 from gw.control.rows import CallDetails
 from gw.errors import GatewayError, ProtocolError
@@ -88,15 +90,22 @@ class EventHandler:
         hook: EventHook,
         client: Client,
         call: Callable[[str], CallDetails | None],
+        disk: Disk,
         is_owned: Callable[[str], bool],
+        is_over: Callable[[str], bool] = lambda call_sid: False,
     ) -> None:
-        """`call` reads a call from the store, and raises GatewayError; `is_owned`: whether a call is alive here."""
+        """`call` reads a call from the store, and raises GatewayError.
+
+        `is_owned`: whether a call is alive here; `is_over`: whether Twilio reported its end.
+        """
         self.hook = hook
         self.kind = f"{EVENT} {hashlib.sha256(hook.url.encode()).hexdigest()[:12]}"
         self.is_stopped = False
         self._client = client
         self._call = call
+        self._disk = disk
         self._is_owned = is_owned
+        self._is_over = is_over
 
     def of_event(self, event: bus.Event, now: float) -> Wanted | None:
         """Return the job of a bus event, if the endpoint receives such events."""
@@ -124,10 +133,18 @@ class EventHandler:
         if 200 <= answer.status < 300:
             return Ended("done", "ok", "")
         if answer.status == 410:
-            self.is_stopped = True
-            log.error("the endpoint %s answered 410: it receives no more events until the next reload", self.hook.url)
+            self._stop()
             return Ended("failed", "gone", "")
         return Again(max(backoff_s(attempt, random.random()), retry_after_s(answer.retry_after)))
+
+    def _stop(self) -> None:
+        """Make and send no more events, also after a restart."""
+        self.is_stopped = True
+        log.error("the endpoint %s answered 410: it receives no more events until `gateway.py hooks retry`", self.hook.url)
+        try:
+            self._disk.transact(partial(table.stop, kind=self.kind, now=time.time()))
+        except GatewayError as error:
+            log.error("a stopped endpoint is not on disk, and receives events after the next start: %s", error)
 
     # -- the body ---------------------------------------------------------------------------------------------------------
 
@@ -164,7 +181,8 @@ class EventHandler:
         try:
             draft = decode_draft(job.body)
             details = self._call(draft.call_sid)
-            state = state_of(draft, details, time.time(), owned=self._is_owned(draft.call_sid))
+            owned, over = self._is_owned(draft.call_sid), self._is_over(draft.call_sid)
+            state = state_of(draft, details, time.time(), owned=owned, over=over)
             if state == "stale":
                 return Ended("done", "stale", "")
             if state == "wait" or details is None:
@@ -191,8 +209,13 @@ class EventHooks:
         return [wanted for wanted in found if wanted is not None]
 
 
-def state_of(draft: Draft, details: CallDetails | None, now: float, *, owned: bool) -> Literal["ready", "wait", "stale"]:
-    """Judge whether a draft can be completed. `stale`: the call had begun before, or continues. `owned`: it is alive here."""
+def state_of(
+    draft: Draft, details: CallDetails | None, now: float, *, owned: bool, over: bool = False
+) -> Literal["ready", "wait", "stale"]:
+    """Judge whether a draft can be completed. `stale`: the call had begun before, or continues.
+
+    `owned`: it is alive here; `over`: Twilio reported its end, so that it cannot resume.
+    """
     if details is None or details.began_at is None:
         return "wait"
     if draft.type == "call.started":
@@ -202,7 +225,7 @@ def state_of(draft: Draft, details: CallDetails | None, now: float, *, owned: bo
         resumed = any(event.kind == "resumed" and event.at > draft.at for event in details.events)
         if owned or resumed or (details.ended_at is not None and details.ended_at > draft.at + _SAME_S):
             return "stale"
-        may_resume = draft.data.get("reason") in RESUMABLE and now < draft.at + RESUME_S
+        may_resume = not over and draft.data.get("reason") in RESUMABLE and now < draft.at + RESUME_S
         return "wait" if details.ended_at is None or may_resume else "ready"
     return "ready"
 
@@ -262,9 +285,14 @@ def retry_after_s(text: str) -> float:
 
 
 def event_hooks(
-    config: Config, page: Page, call: Callable[[str], CallDetails | None], is_owned: Callable[[str], bool]
+    config: Config,
+    page: Page,
+    call: Callable[[str], CallDetails | None],
+    disk: Disk,
+    is_owned: Callable[[str], bool],
+    is_over: Callable[[str], bool] = lambda call_sid: False,
 ) -> EventHooks:
-    """Return the configured endpoints. Their client is imported only if there are some."""
+    """Return the configured endpoints. Their client is imported only if there are some. Raises GatewayError."""
     if not config.events:
         return EventHooks([])
     from gw.control.hooks.client import client_of
@@ -272,4 +300,13 @@ def event_hooks(
     client = client_of(config, "event", page)
     if any(hook.url.startswith("https:") for hook in config.events):
         client.open_tls()
-    return EventHooks([EventHandler(hook, client, call, is_owned) for hook in config.events])
+    handlers = [EventHandler(hook, client, call, disk, is_owned, is_over) for hook in config.events]
+    stopped = disk.transact(table.stopped)
+    for handler in handlers:
+        if handler.kind in stopped:
+            handler.is_stopped = True
+            since = iso_time(stopped[handler.kind])
+            log.warning(
+                "the endpoint %s answered 410 at %s: `gateway.py hooks retry` sends it events again", handler.hook.url, since
+            )
+    return EventHooks(handlers)

@@ -57,6 +57,8 @@ TRANSITIONS: Final[dict[State, dict[Cause, State]]] = {
 OPEN: Final[tuple[State, ...]] = ("wanted", "claimed")
 #: Kinds of jobs that begin so are events for one endpoint.
 EVENT: Final = "event"
+#: The kind of a tool's call; with a host behind it, of the calls to that host.
+TOOL: Final = "tool"
 #: `next_at` of an event behind another one.
 BEHIND: Final = 1e12
 #: Longest body: several times the arguments of a tool call with the facts of its call.
@@ -87,6 +89,11 @@ class Job(msgspec.Struct, frozen=True):
     def is_event(self) -> bool:
         """True for an event for one of the user's endpoints."""
         return self.kind.startswith(EVENT)
+
+    @property
+    def is_tool(self) -> bool:
+        """True for a call of a tool."""
+        return self.kind.partition(" ")[0] == TOOL
 
     @property
     def is_due(self) -> bool:

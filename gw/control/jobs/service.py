@@ -114,12 +114,15 @@ class Jobs:
         *,
         settle: Callable[[bus.JobSettled], object],
         events: Callable[[bus.Event], Sequence[table.Wanted]] = lambda event: (),
+        kind_of: Callable[[bus.JobWanted], str] = lambda wanted: wanted.kind,
     ) -> None:
-        """`settle` sends a result to the worker of its call, if there is one. `events` returns the jobs of other bus events."""
+        """`settle` sends a result to the worker of its call, if there is one. `events` returns the jobs of other bus events.
+        `kind_of` returns the kind of a worker's job, which has its own runners."""
         self._disk = disk
         self._handlers = {handler.kind: handler for handler in handlers}
         self._settle = settle
         self._events = events
+        self._kind_of = kind_of
         self._pool = gevent.pool.Pool(sum(handler.runners for handler in handlers))
         self._running: dict[str, Job] = {}  # until the end of the attempt is on disk
         self._requests: dict[str, gevent.Greenlet[..., None]] = {}  # in `Handler.run`
@@ -144,9 +147,9 @@ class Jobs:
         """Return the jobs of an event."""
         if not isinstance(event, bus.JobWanted):
             return self._events(event)
-        now = time.time()
-        job = lifecycle.want(event.id, event.kind, event.call_sid, event.body, deadline_at=event.deadline_ms / 1000, now=now)
-        handler = self._handlers.get(event.kind)
+        now, kind = time.time(), self._kind_of(event)
+        job = lifecycle.want(event.id, kind, event.call_sid, event.body, deadline_at=event.deadline_ms / 1000, now=now)
+        handler = self._handlers.get(kind)
         if handler is None:
             job = lifecycle.refuse(job, "refused", "This gateway does not handle such requests.", now) if job.is_open else job
             return (table.Wanted(job, 0),)
@@ -320,7 +323,7 @@ class Jobs:
     def _send(self, job: Job) -> None:
         if job.is_event:
             return  # no worker waits
-        cell = self._tool_seconds.get(job.outcome) if job.kind == "tool" else None
+        cell = self._tool_seconds.get(job.outcome) if job.is_tool else None
         if cell is not None:
             cell.observe(max(0.0, job.next_at - job.at))
         self._settle(_settled(job))

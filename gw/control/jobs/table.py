@@ -28,6 +28,7 @@ CREATE INDEX IF NOT EXISTS jobs_settled ON jobs (next_at) WHERE state NOT IN ('w
 CREATE INDEX IF NOT EXISTS jobs_call ON jobs (call_sid, kind);
 CREATE INDEX IF NOT EXISTS jobs_dead ON jobs (next_at)
     WHERE state IN ('failed', 'expired') AND kind >= 'event' AND kind < 'evenu';
+CREATE TABLE IF NOT EXISTS stopped_endpoints (kind TEXT PRIMARY KEY, at REAL NOT NULL);
 """
 _COLUMNS: Final = ", ".join(Job.__struct_fields__)
 _PLACES: Final = ", ".join("?" for _ in Job.__struct_fields__)
@@ -172,12 +173,29 @@ def list_events(db: sqlite3.Connection, limit: int, *, dead: bool) -> list[Job]:
     return _select(db, f"WHERE {_OPEN} AND kind >= 'event' AND kind < 'evenu' ORDER BY at LIMIT ?", limit)
 
 
-def retry(db: sqlite3.Connection, ids: Sequence[str], now: float, deadline_of: Callable[[Job], float]) -> int:
-    """Want events that were not delivered once more, all of them without ids. Returns their number."""
+def retry(db: sqlite3.Connection, ids: Sequence[str], now: float, deadline_of: Callable[[Job], float]) -> list[Job]:
+    """Want events that were not delivered once more, all of them without ids. Returns them unchanged.
+
+    Their endpoints, without ids all, receive events again.
+    """
     chosen = [job for job in find(db, ids) if job.is_dead] if ids else _select(db, f"WHERE {_DEAD} ORDER BY rowid")
     for job in chosen:
         change(db, Change(job, lifecycle.on_retry(job, now, deadline_at=deadline_of(job))))
-    return len(chosen)
+    if ids:
+        db.executemany("DELETE FROM stopped_endpoints WHERE kind = ?", {(job.kind,) for job in chosen})
+    else:
+        db.execute("DELETE FROM stopped_endpoints")
+    return chosen
+
+
+def stop(db: sqlite3.Connection, kind: str, now: float) -> None:
+    """Record that an endpoint receives no more events. `kind`: of its jobs."""
+    db.execute("INSERT OR IGNORE INTO stopped_endpoints VALUES (?, ?)", (kind, now))
+
+
+def stopped(db: sqlite3.Connection) -> dict[str, float]:
+    """Return the kinds of jobs of endpoints that receive no more events, and since when."""
+    return dict(db.execute("SELECT kind, at FROM stopped_endpoints").fetchall())
 
 
 def drop(db: sqlite3.Connection, ids: Sequence[str]) -> int:

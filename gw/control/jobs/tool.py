@@ -1,6 +1,7 @@
 """Jobs of kind `tool`: calls of a user's tools for the AI.
 
-A tool has `timeout_s` from the AI's call; a repetition after a restart has all of it again.
+A tool has `timeout_s` from the AI's call; a repetition after a restart has all of it again. Each host's calls have separate
+runners: a host that answers slowly holds back no other host's calls.
 """
 
 from __future__ import annotations
@@ -9,15 +10,19 @@ import time
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from gw.config import Config
-from gw.control.jobs.lifecycle import Ended, Job
+import msgspec
+
+from gw import bus
+from gw.config import Config, Tool
+from gw.config.hook_url import parse_hook_url
+from gw.control.jobs.lifecycle import TOOL, Ended, Job
 from gw.errors import ProtocolError
 from gw.protocol.hooks.tool_call import ToolAnswer, ToolCall, decode_call, failed
 from metrics.page import Page
 
-#: Tool calls under way at a time, which is the number of connections to endpoints.
-RUNNERS: Final = 64
-#: Waiting tool calls: with 64 runners and a second each, they would be late by minutes.
+#: Tool calls under way at a time to one host, which is the number of its connections.
+RUNNERS: Final = 8
+#: Waiting tool calls to one host: with 8 runners and a second each, they would be late by minutes.
 CAPACITY: Final = 10_000
 #: Longest attempt: the greatest `timeout_s`, and some time for the client to end it.
 LIMIT_S: Final = 75.0
@@ -43,13 +48,13 @@ class ToolKeys(Protocol):
 class ToolHandler:
     """Runs tool calls."""
 
-    kind: Final = "tool"
     runners: Final = RUNNERS
     capacity: Final = CAPACITY
     limit_s: Final = LIMIT_S
 
-    def __init__(self, caller: Caller, tools: Mapping[str, ToolKeys]) -> None:
-        """`tools`: the configured tools by name."""
+    def __init__(self, caller: Caller, tools: Mapping[str, ToolKeys], kind: str = TOOL) -> None:
+        """`tools`: the configured tools by name. `kind`: of the calls to one host; plain, of unknown tools."""
+        self.kind = kind
         self._caller = caller
         self._tools = tools
 
@@ -72,11 +77,48 @@ class ToolHandler:
         return Ended("unclear" if answer.status == "unknown_outcome" else "failed", answer.status, answer.output)
 
 
+class _Named(msgspec.Struct, frozen=True):
+    tool: str = ""
+
+
+_NAMED: Final = msgspec.json.Decoder(_Named)
+
+
+class ToolKinds:
+    """The kinds of tool calls: one for each host."""
+
+    def __init__(self, tools: Mapping[str, Tool]) -> None:
+        self._kinds = {name: _kind_of(tool.url) for name, tool in tools.items()}
+
+    @property
+    def all(self) -> list[str]:
+        """Every kind; the plain one is of tools that are not configured any more."""
+        return sorted({TOOL, *self._kinds.values()})
+
+    def of(self, wanted: bus.JobWanted) -> str:
+        """Return the kind of a worker's job."""
+        if wanted.kind != TOOL:
+            return wanted.kind
+        try:
+            return self._kinds.get(_NAMED.decode(wanted.body).tool, TOOL)
+        except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+            return TOOL  # whose handler refuses it
+
+
+def _kind_of(url: str) -> str:
+    try:
+        parts = parse_hook_url(url)
+    except ValueError:  # `config check` has refused it
+        return TOOL
+    return f"{TOOL} {parts.host.lower()}:{parts.port}"
+
+
 def tool_handlers(config: Config, page: Page) -> list[ToolHandler]:
-    """Return the handler of tool calls; none where no tool is configured."""
+    """Return a handler of tool calls for each host; none without a tool."""
     if not config.tools:
         return []
     from gw.control.hooks.client import client_of
     from gw.control.hooks.tools import Tools
 
-    return [ToolHandler(Tools(config, client_of(config, "tool", page)), config.tools)]
+    caller = Tools(config, client_of(config, "tool", page))
+    return [ToolHandler(caller, config.tools, kind) for kind in ToolKinds(config.tools).all]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gw.config.credentials import MAX_BYTES, with_credentials
+from gw.config.credentials import MAX_BYTES, tokens_in, with_credentials
 from gw.config.load import load, problems
 from gw.errors import ConfigError
 
@@ -97,3 +97,19 @@ def test_a_line_break_within_a_secret_is_an_error(tmp_path: Path) -> None:
     environ = {"SUBMILLI_CREDENTIALS": str(tmp_path)}
     assert with_credentials(environ) == ({"OPENAI_API_KEY": "one\r\ntwo"}, [])
     assert [problem for problem in problems(None, environ) if problem.startswith("OPENAI_API_KEY begins or ends")]
+
+
+@pytest.mark.parametrize(
+    ("content", "tokens"),
+    [
+        ('[[agents.a.mcp]]\nauthorization_env = "CRM_TOKEN"\n[[agents.b.mcp]]\nauthorization_env = "B"', {"CRM_TOKEN", "B"}),
+        ('[[agents.a.mcp]]\nauthorization_env = "../x"\n[[agents.b.mcp]]\nauthorization_env = 7\n[[agents.c.mcp]]\n', set()),
+        ("[agents]\na = 7", set()),
+        ("agents = 7", set()),
+        ("not TOML", set()),
+        ("", set()),
+    ],
+)
+def test_the_tokens_of_mcp_servers_are_named_by_the_file(content: str, tokens: set[str]) -> None:
+    assert tokens_in(content.encode()) == tokens
+    assert tokens_in(b"\xff") == frozenset()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import Any
 
+import gevent
 import pytest
+from gevent.threadpool import ThreadPool
 
-from gw.config.json_schema import MAX_PROBLEM_CHARS, STEPS, Schema, SchemaError
+from gw.config.json_schema import CPU_S, MAX_PROBLEM_CHARS, STEPS, Schema, SchemaError
 
 
 def schema(**more: Any) -> Schema:
@@ -101,3 +104,28 @@ def test_references_within_the_schema() -> None:
 def test_named_versions(version: str) -> None:
     one = schema(**{"$schema": version, "properties": {"a": {"type": "string"}}})
     assert one.problem({"a": 1}) == "at a: 1 is not of type 'string'"
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        '{"properties":{"a":{"pattern":"^(a+)+$"}}}',
+        '{"properties":{"a":{"pattern":"^(a|a)*$"}}}',
+        '{"propertyNames":{"pattern":"^(a*)*$"}}',
+        '{"patternProperties":{"^(a|aa)+$":{}},"additionalProperties":false}',
+    ],
+)
+def test_a_pattern_that_backtracks_is_bounded(properties: str) -> None:
+    one = Schema('{"type":"object",' + properties[1:])
+    for _ in range(2):
+        problem = one.problem({"a": "a" * 60 + "!", "a" * 60 + "!": 1})
+        assert problem == f"the check takes more than {CPU_S:g} s, because of a pattern"
+        assert one.problem({}) == ""
+    assert gevent.spawn(one.problem, {"a": "a" * 60 + "!", "a" * 60 + "!": 1}).get(timeout=20) == problem, "in a greenlet"
+    assert signal.getsignal(signal.SIGVTALRM) is signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_VIRTUAL)[0] == 0.0
+
+
+def test_a_check_in_another_thread_has_no_such_bound() -> None:
+    one = Schema('{"type":"object","properties":{"a":{"pattern":"^(a+)+$"}}}')
+    assert ThreadPool(1).apply(one.problem, ({"a": "a"},)) == ""

@@ -25,7 +25,8 @@ class Rig:
     def __init__(self, folder: Path) -> None:
         self.spool = Spool(folder / "spool.db")
         self.page = Page.create(folder / "control.page")
-        handler = EventHandler(EventHook(url=URL), None, lambda sid: None, lambda sid: False)  # type: ignore[arg-type]
+        handler = EventHandler(EventHook(url=URL), None, lambda sid: None, self.spool, lambda sid: False)  # type: ignore[arg-type]
+        self.handler = handler
         jobs = Jobs(self.spool, self.page, [handler], settle=lambda settled: None)
         self.commands = HookCommands(self.spool, jobs, [handler]).table()
         now = time.time()
@@ -61,6 +62,15 @@ def test_events_are_listed_by_state(rig: Rig) -> None:
     assert (first.id, first.next_at is not None, second.id, second.next_at) == ("e2", True, "e3", None)
     with pytest.raises(CommandError):
         rig.run("hooks_list", limit=0)
+
+
+@pytest.mark.parametrize("ids", [(), ("e0",)])
+def test_a_stopped_endpoint_receives_events_again(rig: Rig, ids: tuple[str, ...]) -> None:
+    rig.handler._stop()
+    assert rig.run("hooks_retry", ids=["e1"]) == {"queued": 1}, "another endpoint's"
+    assert (rig.handler.is_stopped, list(rig.spool.transact(table.stopped))) == (True, [rig.handler.kind])
+    rig.run("hooks_retry", ids=list(ids))
+    assert (rig.handler.is_stopped, rig.spool.transact(table.stopped)) == (False, {})
 
 
 def test_events_are_sent_once_more_or_deleted(rig: Rig) -> None:

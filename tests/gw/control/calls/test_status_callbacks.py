@@ -356,6 +356,14 @@ def test_every_field_of_a_webhook_may_be_missing(rig: Rig, kind: str) -> None:
     assert (rig.over, rig.hang_ups, rig.lost) == ([], [], [])
 
 
+def test_the_action_webhook_of_a_call_that_is_over_reports_its_end(rig: Rig) -> None:
+    rig.report("action", CallStatus="in-progress")
+    assert not rig.calls.is_over(CALL)
+    rig.report("action", CallStatus="completed")
+    assert rig.calls.is_over(CALL)
+    assert (rig.over, rig.hang_ups) == ([], [])
+
+
 def test_other_events_are_ignored(rig: Rig) -> None:
     rig.callbacks.on_event(call_started())
     assert rig.under_way == 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from gw import bus
 from gw.call.quality import Quality
 from gw.config import Config, EventHook, Hooks, Secrets
-from gw.control.jobs import lifecycle
+from gw.control.jobs import lifecycle, table
 from gw.control.jobs.event import (
     BACKOFF_FIRST_S,
     BACKOFF_LAST_S,
@@ -32,6 +33,8 @@ from gw.errors import GatewayError
 from gw.protocol.hooks.event import Draft, decode_draft, is_draft
 from gw.twin.hooks import HookTwin
 from metrics.page import Page
+
+T = TypeVar("T")
 
 BEGAN = 1_000_000.0
 ALL = ("call.started", "call.ended", "tool.called", "recording.completed")
@@ -66,11 +69,26 @@ def twin() -> Iterator[HookTwin]:
         yield made
 
 
+class Disk:
+    """The tables of jobs, in memory."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect(":memory:")
+        self._db.executescript(table.SCHEMA)
+        self.is_full = False
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self.is_full:
+            raise GatewayError("the disk is full")
+        return work(self._db)
+
+
 class Store:
     def __init__(self) -> None:
         self.details: CallDetails | None = DETAILS
         self.is_away = False
-        self.owned = False
+        self.owned = self.over = False
+        self.disk = Disk()
 
     def call(self, call_sid: str) -> CallDetails | None:
         if self.is_away:
@@ -80,7 +98,8 @@ class Store:
     def handler(self, page: Page, url: str, **keys: Any) -> EventHandler:
         hooks = (EventHook(url=url, **{"types": ALL, **keys}),)
         config = Config(events=hooks, hooks=Hooks(allow_networks=("127.0.0.0/8",)), secrets=Secrets(hook_secret="s"))
-        [handler] = event_hooks(config, page, self.call, lambda call_sid: self.owned).handlers
+        disk = self.disk
+        [handler] = event_hooks(config, page, self.call, disk, lambda call_sid: self.owned, lambda call_sid: self.over).handlers
         return handler
 
 
@@ -174,6 +193,20 @@ def test_410_stops_the_endpoint(page: Page, twin: HookTwin, caplog: pytest.LogCa
     assert "answered 410" in caplog.text
 
 
+def test_a_stopped_endpoint_stays_stopped_over_a_restart(page: Page, twin: HookTwin, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store()
+    store.handler(page, twin.url("gone"))._stop()
+    handler = store.handler(page, twin.url("gone"))
+    assert (handler.is_stopped, handler.of_event(ENDED, BEGAN), twin.requests) == (True, None, [])
+    assert "`gateway.py hooks retry` sends it events again" in caplog.text
+    assert not store.handler(page, twin.url("ok")).is_stopped
+    store.disk.is_full = True
+    handler.is_stopped = False
+    handler._stop()
+    assert handler.is_stopped
+    assert "is not on disk" in caplog.text
+
+
 def draft(kind: Any, at: float, **data: Any) -> Draft:
     return Draft(id="evt_1", type=kind, at=at, call_sid="CA1", data=data)
 
@@ -185,6 +218,7 @@ def test_a_stream_that_resumes_is_neither_a_start_nor_an_end() -> None:
     assert state_of(draft("call.started", BEGAN + 31), DETAILS, BEGAN, owned=True) == "stale"
     lost = draft("call.ended", BEGAN + 60, reason="phone_lost")
     assert state_of(lost, DETAILS, BEGAN + 61, owned=False) == "wait"
+    assert state_of(lost, DETAILS, BEGAN + 61, owned=False, over=True) == "ready", "Twilio reported the end"
     assert state_of(lost, DETAILS, BEGAN + 81, owned=False) == "ready"
     assert state_of(lost, DETAILS, BEGAN + 81, owned=True) == "stale"
     assert state_of(draft("call.ended", BEGAN + 20, reason="phone_lost"), several, BEGAN + 81, owned=False) == "stale"
@@ -208,7 +242,7 @@ def test_retry_after_is_bounded(text: str, seconds: float) -> None:
 
 
 def test_a_gateway_without_endpoints_makes_no_jobs(page: Page) -> None:
-    assert event_hooks(Config(), page, Store().call, lambda call_sid: False).of_event(ENDED) == []
+    assert event_hooks(Config(), page, Store().call, Disk(), lambda call_sid: False).of_event(ENDED) == []
 
 
 def test_an_event_that_cannot_be_built_is_given_up(page: Page) -> None:

@@ -189,8 +189,8 @@ def test_an_event_that_was_not_delivered_is_kept_and_can_be_sent_again(db: sqlit
     table.prune(db, NOW + 9, 10, dead_before=NOW - 9)
     assert [one.id for one in table.list_events(db, 9, dead=True)] == ["e1"]
     assert [one.id for one in table.list_events(db, 9, dead=False)] == ["e2"]
-    assert table.retry(db, ["e2", "none"], NOW, lambda one: NOW + 50) == 0
-    assert table.retry(db, [], NOW, lambda one: NOW + 50) == 1
+    assert table.retry(db, ["e2", "none"], NOW, lambda one: NOW + 50) == []
+    assert len(table.retry(db, [], NOW, lambda one: NOW + 50)) == 1
     [again] = take(db)
     assert (again.id, again.body, again.attempts, again.deadline_at) == ("e1", "body 1", 1, NOW + 50)
 

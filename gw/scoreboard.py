@@ -79,6 +79,7 @@ class ReloadReport(msgspec.Struct, frozen=True):
     problem: str = ""
     at: float = 0.0  # epoch seconds of the last change
     has_failed: bool = False  # the last reload; a check does not change it
+    reloaded_at: float = 0.0  # end of the last reload that took effect, epoch seconds; 0.0 before the first
 
 
 def _cell(index: int, doc: str) -> property:

@@ -26,8 +26,9 @@ def _bounds(first_decade: int, last_decade: int, mantissas: tuple[str, ...]) -> 
     return (*edges, float(f"1e{last_decade}"))
 
 
-#: 10 us to 1 s, eight edges per decade (a factor of about 4/3 each). The edge at exactly 1 ms is the limit of the promise.
-BOUNDS: Final = _bounds(-5, 0, ("1", "1.3", "1.8", "2.4", "3.2", "4.2", "5.6", "7.5"))
+#: 10 us to 1 s, eight edges per decade (a factor of about 4/3 each). The edge at exactly 1 ms is the limit of the promise; frames
+#: later than 5 ms count as late.
+BOUNDS: Final = _bounds(-5, 0, ("1", "1.3", "1.8", "2.4", "3.2", "4", "5", "7"))
 #: 1 ms to 10 s, five edges per decade, for waiting times of callers. The edge at 0.25 s is the limit of the recording trigger.
 WAIT_BOUNDS: Final = _bounds(-3, 1, ("1", "1.6", "2.5", "4", "6.3"))
 #: 1 ms to 100 s: a tool may take a minute.
@@ -97,8 +98,8 @@ Family = Counter | Gauge | Histogram
 
 
 @dataclass(frozen=True)
-class ConfiguredCounter:
-    """A sum whose label values are names of the configuration, with `other` for all others.
+class _Configured:
+    """A family whose label values are names of the configuration, with `other` for all others.
 
     A page has no place for it: control counts it in memory, from events, and exports it beside the pages. It begins anew with
     each control process.
@@ -109,8 +110,43 @@ class ConfiguredCounter:
     labels: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or not self.name.endswith("_total"):
-            raise ValueError(f"{self.name!r} is not a counter's name: expected gw_, lower-case words joined by _, and _total")
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} is not a metric name: expected gw_ and lower-case words joined by _")
+
+
+@dataclass(frozen=True)
+class ConfiguredCounter(_Configured):
+    """A sum that only increases."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.name.endswith("_total"):
+            raise ValueError(f"{self.name}: a counter's name must end in _total")
+
+
+@dataclass(frozen=True)
+class ConfiguredInfo(_Configured):
+    """One series with the value 1, whose labels are facts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.name.endswith("_info"):
+            raise ValueError(f"{self.name}: the name must end in _info")
+
+
+@dataclass(frozen=True)
+class ConfiguredHistogram(_Configured):
+    """Durations in seconds, by bucket."""
+
+    bounds: tuple[float, ...] = WAIT_BOUNDS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.name.endswith("_seconds"):
+            raise ValueError(f"{self.name}: a histogram's name must end in _seconds")
+
+
+ConfiguredFamily = ConfiguredCounter | ConfiguredInfo | ConfiguredHistogram
 
 
 # -- ring 1: the TX loop ----------------------------------------------------------------------------------------------
@@ -371,6 +407,18 @@ BUS_DROPPED: Final = Counter(
 
 # -- ring 3: the control plane ----------------------------------------------------------------------------------------
 
+TURN_LATENCY: Final = ConfiguredHistogram(
+    "gw_turn_latency_seconds",
+    "The caller's wait for an answer, from their last sound to the answer's first frame, by agent. Agents that are not configured"
+    " are other.",
+    ("agent",),
+)
+TURN_PART: Final = ConfiguredHistogram(
+    "gw_turn_latency_part_seconds",
+    "Parts of gw_turn_latency_seconds: the voice detection's pause (pause), the AI until its first audio (ai), tools (tool),"
+    " judging interruptions and queued audio (gateway).",
+    ("part",),
+)
 HOOK_BACKLOG: Final = Gauge("gw_hook_backlog", "Requests to the user's endpoints without a result: waiting or under way.")
 HOOK_OLDEST: Final = Gauge("gw_hook_oldest_seconds", "Age of the oldest request in gw_hook_backlog.")
 TOOL_SECONDS: Final = Histogram(
@@ -460,6 +508,11 @@ WORKERS: Final = Gauge("gw_workers", "Media workers, by state.", {"state": ("up"
 
 READY: Final = Gauge("gw_ready", "1 while new calls are accepted, as in /readyz.")
 DRAINED: Final = Gauge("gw_drained", "1 while an operator has drained the machine.")
+START_TIME: Final = Gauge("gw_start_time_seconds", "Start of the gateway, or of its last reload, in epoch seconds.")
+RELOAD_TIME: Final = Gauge(
+    "gw_reload_time_seconds", "End of the last reload that took effect, in epoch seconds; 0 before the first."
+)
+BUILD_INFO: Final = ConfiguredInfo("gw_build_info", "1, with the versions of the gateway and of Python.", ("version", "python"))
 RELOAD_FAILED: Final = Gauge("gw_reload_failed", "1 if the last reload failed: the processes before it continue.")
 DISK_FREE: Final = Gauge("gw_disk_free_bytes", "Free space of the file system of ops.var_dir, which has the spool.")
 SPOOL_CORRUPT: Final = Gauge("gw_spool_corrupt_files", "Corrupt spool files that were set aside in ops.var_dir.")
@@ -475,9 +528,18 @@ STORE_SCHEMA: Final = Gauge(
 PROCESS_STARTS: Final = Counter(
     "gw_process_starts_total", "Process starts, including the first.", {"process": ("control", "worker")}
 )
+PROCESS_CPU: Final = Counter(
+    "gw_process_cpu_seconds_total", "CPU time used, by kind of process.", {"process": ("control", "worker")}
+)
+PROCESS_RSS: Final = Gauge(
+    "gw_process_resident_bytes",
+    "Resident memory, by kind of process; shared memory counts in each.",
+    {"process": ("control", "worker")},
+)
+PROCESS_FDS: Final = Gauge("gw_process_open_fds", "Open descriptors, by kind of process.", {"process": ("control", "worker")})
 
 #: Families without a place in the pages.
-BESIDE_PAGES: Final[tuple[ConfiguredCounter, ...]] = (AI_TOKENS, AI_COST)
+BESIDE_PAGES: Final[tuple[ConfiguredFamily, ...]] = (TURN_LATENCY, TURN_PART, AI_TOKENS, AI_COST, BUILD_INFO)
 
 #: All families, in the order of a page's series.
 FAMILIES: Final[tuple[Family, ...]] = (
@@ -533,9 +595,14 @@ FAMILIES: Final[tuple[Family, ...]] = (
     WORKERS,
     READY,
     DRAINED,
+    START_TIME,
+    RELOAD_TIME,
     RELOAD_FAILED,
     DISK_FREE,
     SPOOL_CORRUPT,
     STORE_SCHEMA,
     PROCESS_STARTS,
+    PROCESS_CPU,
+    PROCESS_RSS,
+    PROCESS_FDS,
 )

@@ -8,7 +8,7 @@ milliseconds, so only the control process does it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,9 @@ from metrics.declare import (
     TX_LATENESS,
     TX_UNDERRUN,
     ConfiguredCounter,
+    ConfiguredFamily,
+    ConfiguredHistogram,
+    Counter,
     Family,
     Gauge,
     Histogram,
@@ -47,8 +50,8 @@ WORKER_FAMILIES: Final[tuple[tuple[type[CounterMetricFamily | GaugeMetricFamily]
 _LATE: Final = TX_LATENESS.bounds.index(0.001) + 1  # first bucket over 1 ms
 
 Series = dict[tuple[str, ...], list[float]]
-#: Values of the families beside the pages, by label values.
-Beside = Mapping[ConfiguredCounter, Mapping[tuple[str, ...], float]]
+#: Values of the families beside the pages, by label values: one, or a histogram's as in a page.
+Beside = Mapping[ConfiguredFamily, Mapping[tuple[str, ...], Sequence[float]]]
 
 
 class Totals:
@@ -110,11 +113,8 @@ class _Adapter(Collector):
     def collect(self) -> Iterator[Metric]:
         for family in FAMILIES:
             yield _convert(family, self._totals.series[family.name])
-        for counter, counted in self._beside.items():
-            sums = CounterMetricFamily(counter.name, counter.help, labels=list(counter.labels))
-            for labels, value in counted.items():
-                sums.add_metric(list(labels), value)
-            yield sums
+        for beside, series in self._beside.items():
+            yield _convert(beside, series)
         pages = GaugeMetricFamily(PAGES_NAME, _PAGES_HELP, labels=["state"])
         for state, count in self._totals.pages.items():
             pages.add_metric([state], count)
@@ -133,15 +133,16 @@ def _worker_values(page: Page, live: bool) -> tuple[float, ...]:
     return calls, page.values(TX_FRAMES, ())[0], late, page.values(TX_UNDERRUN, ("gateway",))[0]
 
 
-def _convert(family: Family, series: Series) -> Metric:
+def _convert(family: Family | ConfiguredFamily, series: Mapping[tuple[str, ...], Sequence[float]]) -> Metric:
     names = list(family.labels)
-    if isinstance(family, Histogram):
+    if isinstance(family, Histogram | ConfiguredHistogram):
         edges = [*map(floatToGoString, family.bounds), "+Inf"]
         histogram = HistogramMetricFamily(family.name, family.help, labels=names)
         for labels, values in series.items():
             histogram.add_metric(list(labels), list(zip(edges, accumulate(values[:-1]), strict=True)), values[-1])
         return histogram
-    simple = (GaugeMetricFamily if isinstance(family, Gauge) else CounterMetricFamily)(family.name, family.help, labels=names)
+    is_sum = isinstance(family, Counter | ConfiguredCounter)
+    simple = (CounterMetricFamily if is_sum else GaugeMetricFamily)(family.name, family.help, labels=names)
     for labels, values in series.items():
         simple.add_metric(list(labels), values[0])
     return simple

@@ -1,5 +1,6 @@
 """Decisions of a call as pure objects: events and times in, values out. No I/O, no clock, no gevent.
 
+answer_clock   how long a caller waits for an answer, by part
 backchannel    words that only show attention
 audio/         pacer, playout, interruptions, holding sound
 cost/          usage, prices, budgets, tokens by the minute

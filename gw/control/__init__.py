@@ -8,6 +8,7 @@ spool/         events on disk until the store has them
 store/         the database
 rows           rows of the store as values
 spending       usage of AI models: metrics, and the limits of a day
+turn_metrics   how long callers wait for answers: metrics
 calls/         reactions to the end of a stream or a call
 recording/     one recording for each call
 twilio_api/    Twilio's REST API

@@ -29,6 +29,7 @@ from gw.control.store import Store, StoreError
 from gw.control.twilio_api.accounts import Account, Accounts
 from metrics import declare
 from metrics.page import Page
+from metrics.process_figures import ProcessFigures
 
 #: Period of the gauges.
 GAUGES_S: Final = 1.0
@@ -77,7 +78,10 @@ class Health:
         self._day = day
         self._ready = page.gauge(declare.READY)
         self._drained = page.gauge(declare.DRAINED)
+        page.gauge(declare.START_TIME).set(self._started_at)
+        self._reload_time = page.gauge(declare.RELOAD_TIME)
         self._reload_failed = page.gauge(declare.RELOAD_FAILED)
+        self._figures = ProcessFigures(page, "control")
         self._corrupt = page.gauge(declare.SPOOL_CORRUPT)
         self._disk_free = page.gauge(declare.DISK_FREE)
         self._schema = {state: page.gauge(declare.STORE_SCHEMA, state=state) for state in declare.STORE_SCHEMA.labels["state"]}
@@ -156,6 +160,8 @@ class Health:
             self._ready.set(float(self.readiness().ready))
             self._drained.set(float(self._machine.drained))
             self._reload_failed.set(float(self._machine.has_reload_failed))
+            self._reload_time.set(self._machine.reloaded_at)
+            self._figures.update()
             with contextlib.suppress(OSError):
                 disk = os.statvfs(self._config.ops.var_dir)
                 self._disk_free.set(float(disk.f_bavail * disk.f_frsize))

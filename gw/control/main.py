@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import signal
 import socket
 import time
@@ -53,6 +54,7 @@ from gw.control.spool import Spool, SpoolError
 from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Report, Store
 from gw.control.store.schema import Schema
+from gw.control.turn_metrics import TurnMetrics
 from gw.control.twilio_api.accounts import Accounts
 from gw.control.twilio_api.transfers import Transfers
 from gw.control.unix_socket import PrivateListener
@@ -253,9 +255,11 @@ class Control:
             lease_problem=lambda: lease.problem,
             day=spending.day,
         )
+        turns = TurnMetrics(config.agents)
+        build: dict[tuple[str, ...], tuple[float]] = {(VERSION, platform.python_version()): (1.0,)}
         self._ops = OpsHttp(
             config.ops.listen,
-            render=lambda: exposition.render(pages, spending.counters()),
+            render=lambda: exposition.render(pages, {**turns.families(), **spending.counters(), declare.BUILD_INFO: build}),
             readiness=self._health.readiness,
             token=config.secrets.ops_token,
             refused=lambda reason: page.counter(declare.REQUESTS_REFUSED, reason=reason).add(),
@@ -299,7 +303,7 @@ class Control:
         server.cancel_jobs_with(jobs.cancel)
         server.subscribe(lambda _event: forwarder.notify())
         acting = (self._recording.recorder, self._status_callbacks, self._transfers, self._ops.talk)
-        for part in (spending, *acting):
+        for part in (spending, turns, *acting):
             server.subscribe(part.on_event)
 
     @property

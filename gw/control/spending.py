@@ -21,7 +21,7 @@ from gw.call.cost.usage import KINDS, Used, day_of
 from gw.config import Config
 from gw.control.bus.server import BusServer
 from gw.control.store import Store, StoreError
-from metrics.declare import AI_COST, AI_TOKENS, BUDGET_DAY, ConfiguredCounter
+from metrics.declare import AI_COST, AI_TOKENS, BUDGET_DAY, ConfiguredFamily
 from metrics.page import Page
 
 log = logging.getLogger(__name__)
@@ -159,9 +159,10 @@ class Spending:
 
     # -- sums -------------------------------------------------------------------------------------------------------------
 
-    def counters(self) -> Mapping[ConfiguredCounter, Mapping[tuple[str, ...], float]]:
+    def counters(self) -> Mapping[ConfiguredFamily, Mapping[tuple[str, ...], tuple[float]]]:
         """Return the metrics that are counted here."""
-        return {AI_TOKENS: self._tokens, AI_COST: self._costs}
+        both = {AI_TOKENS: self._tokens, AI_COST: self._costs}
+        return {family: {labels: (value,) for labels, value in counted.items()} for family, counted in both.items()}
 
     def spent_usd(self, call_sid: str) -> float:
         """Return the cost of a call that was reported to this process."""

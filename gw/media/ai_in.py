@@ -178,7 +178,7 @@ class AiIn:
             side.first_audio_ms = round((now_s - (side.asked_s or call.events.started_s)) * 1000)
         response_id = event.response_id or machine.response_id
         queued_ms = round(downlink.queued_s(now_s) * 1000) + len(event.audio) // BYTES_PER_MS
-        if not call.dialogue.may_play(response_id, queued_ms):
+        if not call.dialogue.may_play(response_id, queued_ms, event.item_id):
             if side.on_dropped_audio(event.item_id):
                 call.report_turns(call.turns.on_interrupted([Outcome(event.item_id, 0, 0, whole=False)]))
             return

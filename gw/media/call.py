@@ -96,6 +96,7 @@ class Call:
             self.turns,
             self.ending,
             self.tools,
+            agent_name=agent_name,
             elapsed_ms=self._began_ms,
         )
         self.first_word_ms = -1  # how long the caller waited for the agent's first audio

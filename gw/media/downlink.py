@@ -121,6 +121,11 @@ class Downlink:
         """Seconds of audio received and not sent."""
         return (self.playout.depth_bytes // FRAME_BYTES + self.playout.cut_frames - self.pacer.sent_frames) * PTIME_S
 
+    @property
+    def next_frame(self) -> int:
+        """Number, within this generation, of the first frame of audio that is queued now."""
+        return self.playout.cut_frames - (-self.playout.depth_bytes // FRAME_BYTES)
+
     def queued_s(self, now_s: float) -> float:
         """Seconds until the caller has heard all that is queued, a hold left aside."""
         return max(0.0, self.pacer.heard_out_s() - now_s) + self.unsent_s()

@@ -34,6 +34,7 @@ from gw.media.shared.context import MediaContext
 from gw.scoreboard import Scoreboard, ScoreboardRow
 from metrics.declare import CALL_CAPACITY, PROCESS_STARTS, STREAMS_MISSED
 from metrics.page import Page
+from metrics.process_figures import ProcessFigures
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Worker:
         self._lateness = LatenessMonitor(lambda: self.context.tx_cells.lateness.buckets)
         self._capacity = self._page.gauge(CALL_CAPACITY)
         self._missed = self._page.counter(STREAMS_MISSED)
+        self._figures = ProcessFigures(self._page, "worker")
         always = config.ops.hold_monitor == "always"
         self._monitor = HoldMonitor(self._page, always=always, report=lambda hold: self._bus.send_hold(hold))
         self.context.hold_max_s = self._monitor.max_hold_s
@@ -205,6 +207,7 @@ class Worker:
                     context.late = late
                     log.warning("frames are %s", "late: no new call is accepted" if context.late else "punctual again")
                 context.warm.check(second_s)
+                self._figures.update()
                 self._missed.add(slots.release_expired())
                 self._capacity.set(
                     0.0 if context.draining or context.leaving else float(self._config.server.max_calls_per_worker)

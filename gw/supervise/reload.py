@@ -60,6 +60,7 @@ class Reloader:
         self._on_report = on_report
         self._reports = 0
         self._has_failed = False
+        self._reloaded_at = 0.0
         self._is_check = False
         self._former: Snapshot | None = None  # control's configuration, while control is being replaced
         self._greenlet: gevent.Greenlet[..., None] | None = None
@@ -102,7 +103,8 @@ class Reloader:
     def _report(self, state: str, step: str, problem: str = "") -> None:
         if not self._is_check:
             self._has_failed = state == "failed"
-        report = ReloadReport(self._reports, state, step, problem, time.time(), self._has_failed)
+            self._reloaded_at = time.time() if state == "done" else self._reloaded_at
+        report = ReloadReport(self._reports, state, step, problem, time.time(), self._has_failed, self._reloaded_at)
         self._group.scoreboard.publish_report(report)
         if self._on_report is not None and not self._is_check:
             self._on_report(report)

@@ -12,17 +12,23 @@ from grafana_foundation_sdk.builders import dashboard
 from metrics.dashboards.ai_legs import ai_legs
 from metrics.dashboards.assemble import as_text
 from metrics.dashboards.calls import calls
+from metrics.dashboards.cost import cost
 from metrics.dashboards.endpoints import endpoints
+from metrics.dashboards.fleet import fleet
 from metrics.dashboards.latency import latency
 from metrics.dashboards.one_call import one_call
 from metrics.dashboards.recording import recording_and_store
+from metrics.dashboards.turns import turns
 
 #: Builder of each dashboard, by file name.
 DASHBOARDS: Final[dict[str, Callable[[], dashboard.Dashboard]]] = {
+    "fleet": fleet,
     "latency": latency,
+    "turns": turns,
     "calls": calls,
     "recording": recording_and_store,
     "ai": ai_legs,
+    "cost": cost,
     "endpoints": endpoints,
     "call": one_call,
 }

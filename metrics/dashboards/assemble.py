@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from grafana_foundation_sdk.builders import bargauge, dashboard, heatmap, stat, table, timeseries
+from grafana_foundation_sdk.cog import builder as cog
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
-from metrics.dashboards.panels import PROMETHEUS
-from metrics.declare import CALLS
+from metrics.dashboards.panels import CHOSEN, PROMETHEUS
+from metrics.declare import CALLS, DRAINED, RELOAD_TIME, START_TIME
 
 TAG: Final = "submilli"
 AnyPanel = timeseries.Panel | stat.Panel | bargauge.Panel | heatmap.Panel | table.Panel
@@ -31,7 +32,38 @@ def metrics_dashboard(name: str, title: str, description: str, rows: Sequence[Ro
         models.VariableOption(True, ["All"], ["$__all"])
     )
     gateways.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(models.VariableSort.ALPHABETICAL_ASC)
+    for annotation in _marks():
+        built.annotation(annotation)
     return _with_rows(built.with_variable(gateways), rows)
+
+
+class _Mark(cog.Builder[models.AnnotationQuery], models.AnnotationQuery):
+    """Marks in all curves, from Prometheus. The SDK lacks the keys of this data source.
+
+    Source: `PrometheusAnnotationSupport` of Grafana's Prometheus data source.
+    """
+
+    def __init__(self, name: str, colour: str, query: str, *, is_time: bool) -> None:
+        """`is_time`: the query's values are times in milliseconds; otherwise each span of values from 1 is marked."""
+        super().__init__(name, PROMETHEUS, icon_color=colour, expr=query)
+        self._is_time = is_time
+
+    def build(self) -> models.AnnotationQuery:
+        return self
+
+    def to_json(self) -> dict[str, object]:
+        title = f"{self.name}: {{{{instance}}}}"
+        return {**super().to_json(), "useValueForTime": self._is_time, "titleFormat": title, "textFormat": "", "tagKeys": ""}
+
+
+def _marks() -> list[_Mark]:
+    """Return the marks of reloads, restarts and drains. A reload starts control too, and is marked once."""
+    start, reload = (f"max by (instance) ({family.name}{{{CHOSEN}}})" for family in (START_TIME, RELOAD_TIME))
+    return [
+        _Mark("Reload", "blue", f"1000 * ({reload} > 0)", is_time=True),
+        _Mark("Restart", "red", f"1000 * ({start} unless on (instance) abs({start} - {reload}) < 60)", is_time=True),
+        _Mark("Drained", "orange", f"max by (instance) ({DRAINED.name}{{{CHOSEN}}})", is_time=False),
+    ]
 
 
 def call_dashboard(name: str, title: str, description: str, rows: Sequence[Row], *, last: str = "24h") -> dashboard.Dashboard:

@@ -14,7 +14,6 @@ from metrics.declare import (
     CALLS_ENDED,
     CALLS_RESERVED,
     CONNECTIONS,
-    FIRST_AUDIO,
     INTERRUPTIONS,
     LOCKS_BUSY,
     OVERFLOW,
@@ -45,7 +44,14 @@ def calls() -> dashboard.Dashboard:
 def _now() -> list[AnyPanel]:
     ended = f"sum (increase({CALLS_ENDED.name}{{{CHOSEN}}}[$__range]))"
     return [
-        number("Calls in progress", "In any state.", f"sum ({CALLS.name}{{{CHOSEN}}})", unit="short", steps=[(None, "text")]),
+        number(
+            "Calls in progress",
+            "In any state.",
+            f"sum ({CALLS.name}{{{CHOSEN}}})",
+            unit="short",
+            steps=[(None, "text")],
+            span=8,
+        ),
         number("Calls ended", "In the selected time range.", ended, unit="short", steps=[(None, "text")], decimals=0),
         number(
             "Ended normally",
@@ -54,13 +60,6 @@ def _now() -> list[AnyPanel]:
             unit="percentunit",
             steps=[(None, RED), (0.95, YELLOW), (0.99, GREEN)],
             decimals=1,
-        ),
-        number(
-            "First word, p95",
-            "5 % of callers waited longer than this from the stream's start to the first frame.",
-            quantile(0.95, FIRST_AUDIO, window="$__range"),
-            unit="s",
-            steps=[(None, GREEN), (2.5, YELLOW), (4.0, RED)],
         ),
         number(
             "Turned away",
@@ -83,6 +82,7 @@ def _now() -> list[AnyPanel]:
             "In progress, by state.",
             [(f"sum by (state) ({CALLS.name}{{{CHOSEN}}})", "{{state}}")],
             unit="short",
+            decimals=0,
             stacked=True,
             span=8,
         ),
@@ -96,6 +96,7 @@ def _now() -> list[AnyPanel]:
                 (f"sum ({CALLS_RESERVED.name}{{{CHOSEN}}})", "reserved"),
             ],
             unit="short",
+            decimals=0,
             span=8,
         ),
         curves(
@@ -103,6 +104,7 @@ def _now() -> list[AnyPanel]:
             "A full or late worker accepts fewer.",
             [(f"sum by (instance, worker) (gw_worker_calls{{{CHOSEN}}})", "{{instance}} {{worker}}")],
             unit="short",
+            decimals=0,
             span=8,
         ),
     ]
@@ -146,17 +148,12 @@ def _ends() -> list[AnyPanel]:
 def _noticed() -> list[AnyPanel]:
     return [
         curves(
-            "First word",
-            "Time from the stream's start to the first frame sent: the AI's connect, its session and its first response.",
-            [(quantile(q, FIRST_AUDIO), name) for q, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))],
-            unit="s",
-        ),
-        curves(
             "Barge-in",
             "Time from the AI's `speech_started` to the `clear` that makes Twilio stop playing.",
             [(quantile(q, BARGEIN), name) for q, name in ((0.5, "p50"), (0.99, "p99"))],
             unit="s",
             log=True,
+            span=24,
         ),
         bars(
             "Interruptions by verdict",
@@ -196,6 +193,7 @@ def _strangers() -> list[AnyPanel]:
             "`stream` is a call.",
             [(f"sum by (state) ({CONNECTIONS.name}{{{CHOSEN}}})", "{{state}}")],
             unit="short",
+            decimals=0,
             stacked=True,
             span=8,
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from metrics.dashboards.assemble import AnyPanel, metrics_dashboard
-from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, bars, buckets, curves, number, quantile, within
+from metrics.dashboards.panels import CHOSEN, GREEN, LATE_S, RED, YELLOW, bars, buckets, curves, number, quantile, within
 from metrics.declare import GC_PAUSE, HUB_HOLD, HUB_HOLD_CPU, TX_FRAMES, TX_LATENESS, TX_SEND, TX_UNDERRUN
 
 #: The promise: the share of frames handed to the kernel within the limit.
@@ -37,7 +37,7 @@ def _promise() -> list[AnyPanel]:
             "Share of frames handed to the kernel within 1 ms, in the selected time range. The promise is 99.9 %.",
             within(TX_SEND, _EDGE_S, window="$__range"),
             unit="percentunit",
-            steps=[(None, RED), (_OBJECTIVE, YELLOW), (0.9999, GREEN)],
+            steps=[(None, RED), (_OBJECTIVE, GREEN)],
             decimals=3,
         ),
         number(
@@ -52,7 +52,7 @@ def _promise() -> list[AnyPanel]:
             "1 % of frames were sent later than this after their deadline. Callers hear it only near `media.lead_ms`.",
             quantile(0.99, TX_LATENESS, window="$__range"),
             unit="s",
-            steps=[(None, GREEN), (0.005, YELLOW), (0.02, RED)],
+            steps=[(None, GREEN), (LATE_S, RED)],
         ),
         number(
             "Silence heard",
@@ -96,40 +96,43 @@ def _promise() -> list[AnyPanel]:
 
 
 def _frames() -> list[AnyPanel]:
-    border = "The border to the panel {} is the 1 ms line."
-    pairs = ((TX_SEND, "Send", "Time to hand frames to the kernel"), (TX_LATENESS, "Lateness", "Time from deadline to send"))
+    pairs = (
+        (TX_SEND, _EDGE_S, "Send", "Time to hand frames to the kernel"),
+        (TX_LATENESS, LATE_S, "Lateness", "Time from deadline to send"),
+    )
     return [
         *(
             buckets(
-                f"{title}: over 1 ms",
-                f"{measured}, of frames that broke the promise. {border.format('below')}",
+                f"{title}: over {edge_s * 1000:.0f} ms",
+                f"{measured}, of frames beyond the limit. The border to the panel below is the {edge_s * 1000:.0f} ms line.",
                 histogram,
-                edge=_EDGE_S,
+                edge=edge_s,
                 beyond=True,
                 height=6,
             )
-            for histogram, title, measured in pairs
+            for histogram, edge_s, title, measured in pairs
         ),
         *(
             buckets(
-                f"{title}: within 1 ms",
-                f"{measured}, of frames that kept the promise. {border.format('above')}",
+                f"{title}: within {edge_s * 1000:.0f} ms",
+                f"{measured}, of frames within the limit. The border to the panel above is the {edge_s * 1000:.0f} ms line.",
                 histogram,
-                edge=_EDGE_S,
+                edge=edge_s,
                 beyond=False,
             )
-            for histogram, title, measured in pairs
+            for histogram, edge_s, title, measured in pairs
         ),
         *(
             curves(
                 f"{title}: quantiles",
-                "Over all selected gateways; the line is 1 ms. Bucket edges are a third apart, which limits the precision.",
+                f"Over all selected gateways; the line is {edge_s * 1000:.0f} ms. Bucket edges are a third apart, which limits "
+                "the precision.",
                 [(quantile(q, histogram), name) for q, name in _QUANTILES],
                 unit="s",
-                line_at=_EDGE_S,
+                line_at=edge_s,
                 log=True,
             )
-            for histogram, title, _ in pairs
+            for histogram, edge_s, title, _ in pairs
         ),
     ]
 

@@ -7,6 +7,7 @@ panel's description explains how to read it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from grafana_foundation_sdk.builders import bargauge, common, dashboard, heatmap, prometheus, stat, table, timeseries
@@ -17,15 +18,23 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heatmap_models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from metrics.declare import Histogram
+from metrics.declare import ConfiguredHistogram, Histogram
 
 PROMETHEUS: Final = models.DataSourceRef(type_val="prometheus", uid="${prometheus}")
 MYSQL: Final = models.DataSourceRef(type_val="mysql", uid="${mysql}")
 #: The gateways selected in the dashboard: part of every selector.
 CHOSEN: Final = 'instance=~"$instance"'
+#: From here a frame counts as late. Twilio's cushion (`media.lead_ms`) hides it.
+LATE_S: Final = 0.005
 GREEN: Final = "green"
 YELLOW: Final = "#EAB839"
 RED: Final = "red"
+
+#: Grafana's matcher of a series that is zero at all times, and where it is hidden: its line lies on the axis.
+_ALL_ZERO: Final = {"op": "gte", "reducer": "allIsZero", "value": 0}
+_FROM_LEGEND: Final = {"legend": True, "tooltip": True, "viz": False}
+#: A cell whose text has the colour of its threshold.
+_COLOURED: Final = {"type": "color-text"}
 
 #: Each value with the colour used from there; the first has no value.
 Steps = Sequence[tuple[float | None, str]]
@@ -54,10 +63,16 @@ class SqlQuery(cog.Builder[variants.Dataquery], variants.Dataquery):
         }
 
 
-def quantile(q: float, histogram: Histogram, by: str = "", window: str = "$__rate_interval") -> str:
-    """Return PromQL for a histogram's quantile over all selected gateways, optionally by a label."""
+def quantile(
+    q: float, histogram: Histogram | ConfiguredHistogram, by: str = "", *, only: str = "", window: str = "$__rate_interval"
+) -> str:
+    """Return PromQL for a histogram's quantile over all selected gateways.
+
+    `by`: a label to keep. `only`: a further condition on labels.
+    """
     labels = f"le, {by}" if by else "le"
-    return f"histogram_quantile({q}, sum by ({labels}) (rate({histogram.name}_bucket{{{CHOSEN}}}[{window}])))"
+    chosen = f"{CHOSEN}, {only}" if only else CHOSEN
+    return f"histogram_quantile({q}, sum by ({labels}) (rate({histogram.name}_bucket{{{chosen}}}[{window}])))"
 
 
 def within(histogram: Histogram, edge: float, by: str = "", window: str = "$__rate_interval") -> str:
@@ -82,11 +97,18 @@ def curves(
     stacked: bool = False,
     low: float | None = 0.0,
     high: float | None = None,
+    decimals: int | None = None,
 ) -> timeseries.Panel:
-    """Build curves over time. `line_at` draws a red line at the limit of a promise."""
+    """Build curves over time. `line_at` draws a red line at the limit of a promise.
+
+    Curves that are zero all the time have no row in the legend and in the tooltip.
+    """
     panel = timeseries.Panel().legend(_legend()).tooltip(_all_values()).line_width(1)
     panel.fill_opacity(30 if stacked else 0 if log else 8).show_points(looks.VisibilityMode.NEVER).span_nulls(False)
     panel.color_scheme(_palette())
+    panel.with_override(models.MatcherConfig("byValue", _ALL_ZERO), [models.DynamicConfigValue("custom.hideFrom", _FROM_LEGEND)])
+    if decimals is not None:
+        panel.decimals(decimals)
     if unit == "short":
         panel.axis_soft_max(1)  # draws all-zero data at the bottom instead of on a scale up to 100
     if log:
@@ -107,7 +129,9 @@ def curves(
 def number(
     title: str, description: str, query: str, *, unit: str, steps: Steps, span: int = 4, decimals: int | None = None
 ) -> stat.Panel:
-    """Build one number, coloured by thresholds."""
+    """Build one number, coloured by thresholds. A count has no decimals."""
+    if unit == "short" and decimals is None:
+        decimals = 0
     panel = stat.Panel().color_mode(looks.BigValueColorMode.VALUE).graph_mode(looks.BigValueGraphMode.NONE)
     panel.reduce_options(_last()).thresholds(_thresholds(steps)).text_mode(looks.BigValueTextMode.VALUE)
     if decimals is not None:
@@ -127,7 +151,9 @@ def bars(
     high: float | None = None,
     decimals: int | None = None,
 ) -> bargauge.Panel:
-    """Build one bar per series of the result."""
+    """Build one bar per series of the result. A count has no decimals."""
+    if unit == "short" and decimals is None:
+        decimals = 0
     panel = bargauge.Panel().orientation(looks.VizOrientation.HORIZONTAL).display_mode(looks.BarGaugeDisplayMode.BASIC)
     panel.reduce_options(_last()).thresholds(_thresholds(steps)).min(0).value_mode(looks.BarGaugeValueMode.TEXT)
     if high is not None:
@@ -168,6 +194,67 @@ def buckets(
     )
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column of a table of gateways: an expression with one series per gateway. `label`: shown instead of the value."""
+
+    name: str
+    query: str
+    unit: str = "short"
+    decimals: int | None = 0
+    steps: Steps = ()
+    label: str = ""
+
+
+def gateways(
+    title: str, description: str, columns: Sequence[Column], *, link: str, span: int = 24, height: int = 8
+) -> table.Panel:
+    """Build a table with a row per gateway. `link`: the URL of a gateway's name."""
+    panel = _table().datasource(PROMETHEUS)
+    names, hidden = {"instance": "gateway"}, {"Time": True}
+    for n, column in enumerate(columns):
+        ref_id = chr(ord("A") + n)
+        panel.with_target(_table_query(column.query, ref_id))
+        if column.label:
+            names[column.label], hidden[f"Value #{ref_id}"] = column.name, True
+            continue
+        names[f"Value #{ref_id}"] = column.name
+        properties = [models.DynamicConfigValue("unit", column.unit), models.DynamicConfigValue("decimals", column.decimals)]
+        if column.steps:
+            steps = [{"value": value, "color": colour} for value, colour in column.steps]
+            properties.append(models.DynamicConfigValue("thresholds", {"mode": "absolute", "steps": steps}))
+            properties.append(models.DynamicConfigValue("custom.cellOptions", _COLOURED))
+        panel.override_by_name(column.name, properties)
+    panel.override_by_name("gateway", [models.DynamicConfigValue("links", [{"title": "Show its latency", "url": link}])])
+    return _framed(_merged(panel, names, hidden), title, description, span, height)
+
+
+def alerts(title: str, description: str, *, span: int = 24, height: int = 6) -> table.Panel:
+    """Build the list of alerts, pending and firing."""
+    query = f"max by (severity, alertname, instance, alertstate) (ALERTS{{{CHOSEN}}})"
+    panel = _table().datasource(PROMETHEUS).with_target(_table_query(query, "A"))
+    names = {"severity": "severity", "alertname": "alert", "instance": "gateway", "alertstate": "state"}
+    return _framed(_merged(panel, names, {"Time": True, "Value": True}), title, description, span, height)
+
+
+def _table_query(expression: str, ref_id: str) -> prometheus.Dataquery:
+    return prometheus.Dataquery().expr(expression).format(PromQueryFormat.TABLE).instant().ref_id(ref_id)
+
+
+def _merged(panel: table.Panel, names: dict[str, str], hidden: dict[str, bool]) -> table.Panel:
+    """Join the results by their labels; name and sort the columns."""
+    order = {name: n for n, name in enumerate(names)}
+    organized = {"excludeByName": hidden, "indexByName": order, "renameByName": names}
+    panel.with_transformation(models.DataTransformerConfig("merge", options={}))
+    return panel.with_transformation(models.DataTransformerConfig("organize", options=organized))
+
+
+def _table() -> table.Panel:
+    """Build an empty table, whose cells show the whole text."""
+    panel = table.Panel().cell_height(looks.TableCellHeight.SM).show_header(True).min_width(80)
+    return panel.cell_options(looks.TableAutoCellOptions(wrap_text=True))
+
+
 def rows(
     title: str,
     description: str,
@@ -177,17 +264,19 @@ def rows(
     height: int = 8,
     units: dict[str, str] | None = None,
     widths: dict[str, int] | None = None,
-    link: tuple[str, str] | None = None,
+    links: dict[str, tuple[str, str]] | None = None,
+    hidden: Sequence[str] = (),
 ) -> table.Panel:
-    """Build a table of an SQL result. `units` and `widths` are per column; `link` is a column and the URL of its cells."""
-    panel = table.Panel().cell_height(looks.TableCellHeight.SM).show_header(True).min_width(80)
+    """Build a table of an SQL result. Per column: `units`, `widths`, `links` (the title and the URL of its cells), `hidden`."""
+    panel = _table()
+    for column in hidden:
+        panel.override_by_name(column, [models.DynamicConfigValue("custom.hidden", True)])
     for column, unit in (units or {}).items():
         panel.override_by_name(column, [models.DynamicConfigValue("unit", unit)])
     for column, width in (widths or {}).items():
         panel.override_by_name(column, [models.DynamicConfigValue("custom.width", width)])
-    if link is not None:
-        links = [{"title": "Show this call", "url": link[1]}]
-        panel.override_by_name(link[0], [models.DynamicConfigValue("links", links)])
+    for column, (name, url) in (links or {}).items():
+        panel.override_by_name(column, [models.DynamicConfigValue("links", [{"title": name, "url": url}])])
     return _framed(panel, title, description, span, height).datasource(MYSQL).with_target(SqlQuery(sql, "A"))
 
 
@@ -216,8 +305,8 @@ def _palette() -> dashboard.FieldColor:
 
 
 def _legend() -> common.VizLegendOptions:
-    legend = common.VizLegendOptions().display_mode(looks.LegendDisplayMode.LIST).show_legend(True)
-    return legend.placement(looks.LegendPlacement.BOTTOM)
+    legend = common.VizLegendOptions().display_mode(looks.LegendDisplayMode.TABLE).show_legend(True)
+    return legend.placement(looks.LegendPlacement.BOTTOM).calcs(["lastNotNull", "max"])
 
 
 def _all_values() -> common.VizTooltipOptions:

@@ -105,6 +105,7 @@ def _recording() -> list[AnyPanel]:
                 (f"sum by (instance) ({RECORDING_CLAIMS_HELD.name}{{{CHOSEN}}})", "{{instance}} claims in the spool"),
             ],
             unit="short",
+            decimals=0,
         ),
         curves(
             "Retention per minute",
@@ -162,12 +163,14 @@ def _events() -> list[AnyPanel]:
             "By gateway. It rises while the store is unavailable, and falls automatically afterwards.",
             [(f"sum by (instance) ({STORE_BACKLOG.name}{{{CHOSEN}}})", "{{instance}}")],
             unit="short",
+            decimals=0,
         ),
         curves(
             "Waiting in the workers",
             "By gateway. It rises while control is down or cannot write its spool.",
             [(f"sum by (instance) ({BUS_UNACKED.name}{{{CHOSEN}}})", "{{instance}}")],
             unit="short",
+            decimals=0,
         ),
         bars(
             "Lost, by kind",
@@ -189,6 +192,7 @@ def _processes() -> list[AnyPanel]:
             "By state. A `lost` worker has no connection to control.",
             [(f"sum by (state) ({WORKERS.name}{{{CHOSEN}}})", "{{state}}")],
             unit="short",
+            decimals=0,
             stacked=True,
             span=8,
         ),
@@ -197,6 +201,7 @@ def _processes() -> list[AnyPanel]:
             "A reload starts each worker once more. Repeated starts mean a process that dies.",
             [(f"sum by (instance, process) (increase({PROCESS_STARTS.name}{{{CHOSEN}}}[5m]))", "{{instance}} {{process}}")],
             unit="short",
+            decimals=0,
             span=8,
         ),
         curves(
@@ -205,6 +210,7 @@ def _processes() -> list[AnyPanel]:
             "count. `other_version`: skipped, so that process is missing from all figures.",
             [(f"sum by (state) ({PAGES_NAME}{{{CHOSEN}}})", "{{state}}")],
             unit="short",
+            decimals=0,
             span=8,
         ),
     ]

@@ -38,5 +38,5 @@ def _answers(scene: Scene, panel: Panel, call_sid: str) -> list[dict[str, Any]]:
             series = [{"metric": one["metric"], "values": [one["value"]]} for one in scene.prometheus.at(expression, scene.until)]
         else:
             series = scene.prometheus.over(expression, scene.since, scene.until, step_s)
-        found.append({"legend": query["legendFormat"], "series": series})
+        found.append({"legend": query.get("legendFormat", ""), "series": series})
     return found

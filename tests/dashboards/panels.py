@@ -64,5 +64,5 @@ def sql(statement: str, *, since: float, until: float, call_sid: str) -> str:
     if macro:
         column, _, rest = after.partition(")")
         filled = f"{before}{column} BETWEEN FROM_UNIXTIME({since:.0f}) AND FROM_UNIXTIME({until + 1:.0f}){rest}"
-    assert "$" not in filled, filled
+    assert "$" not in filled.replace("'$.", ""), filled  # but for paths in JSON
     return filled

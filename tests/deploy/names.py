@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from metrics.declare import BESIDE_PAGES, FAMILIES, Histogram
+from metrics.declare import BESIDE_PAGES, FAMILIES, ConfiguredHistogram, Histogram
 from metrics.exposition import PAGES_NAME, WORKER_FAMILIES
 
 _NAME = re.compile(r"(?<![:\w])gw_\w+")
@@ -13,9 +13,9 @@ _RECORDED = re.compile(r"\b\w+:gw_\w+:\w+")
 
 def exposed() -> set[str]:
     """Return every sample name of the page."""
-    names = {PAGES_NAME, *(name for _, name, _ in WORKER_FAMILIES), *(family.name for family in BESIDE_PAGES)}
-    for family in FAMILIES:
-        suffixes = ("_bucket", "_count", "_sum") if isinstance(family, Histogram) else ("",)
+    names = {PAGES_NAME, *(name for _, name, _ in WORKER_FAMILIES)}
+    for family in (*FAMILIES, *BESIDE_PAGES):
+        suffixes = ("_bucket", "_count", "_sum") if isinstance(family, Histogram | ConfiguredHistogram) else ("",)
         names.update(family.name + suffix for suffix in suffixes)
     return names
 

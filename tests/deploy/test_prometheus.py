@@ -11,7 +11,7 @@ import yaml
 from gw.cli import root
 from metrics.declare import FAMILIES
 from tests import debian
-from tests.dashboards.panels import panels
+from tests.dashboards.panels import boards, panels
 from tests.deploy import names
 from tests.timing import scaled
 
@@ -97,6 +97,7 @@ def test_every_label_value_in_a_rule_exists():
 def test_a_rule_or_a_panel_reads_every_metric():
     asked = [rule["expr"] for rule in RECORDED + ALERTS]
     asked += [query["expr"] for panel in panels() if not panel.is_sql for query in panel.queries]
+    asked += [mark["expr"] for board in boards().values() for mark in board.get("annotations", {}).get("list", [])]
     looked_at = {
         name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for one in asked for name in names.read(one)
     }

@@ -10,11 +10,24 @@ import gw.bus
 from gw.call.state import Reason, State
 from gw.protocol.http import FAULTS
 from metrics import declare
-from metrics.declare import BESIDE_PAGES, BOUNDS, FAMILIES, WAIT_BOUNDS, ConfiguredCounter, Counter, Gauge, Histogram
+from metrics.declare import (
+    BESIDE_PAGES,
+    BOUNDS,
+    FAMILIES,
+    WAIT_BOUNDS,
+    ConfiguredCounter,
+    ConfiguredFamily,
+    ConfiguredHistogram,
+    ConfiguredInfo,
+    Counter,
+    Gauge,
+    Histogram,
+)
 
 
 def test_one_millisecond_is_a_bucket_edge():
     assert 0.001 in BOUNDS
+    assert 0.005 in BOUNDS
     assert BOUNDS[0] == 0.00001
     assert BOUNDS[-1] == 1.0
     assert len(BOUNDS) == 5 * 8 + 1
@@ -36,10 +49,15 @@ def test_names_are_unique_and_every_declaration_is_registered():
 
 
 def test_families_beside_the_pages_are_registered_too():
-    declared = [value for value in vars(declare).values() if isinstance(value, ConfiguredCounter)]
-    assert declared == list(BESIDE_PAGES)
-    with pytest.raises(ValueError, match="gw_x"):
-        ConfiguredCounter("gw_x", "X.", ("a",))
+    declared = [value for value in vars(declare).values() if isinstance(value, ConfiguredFamily)]
+    assert sorted(declared, key=lambda family: family.name) == sorted(BESIDE_PAGES, key=lambda family: family.name)
+
+
+@pytest.mark.parametrize("kind", [ConfiguredCounter, ConfiguredInfo, ConfiguredHistogram])
+@pytest.mark.parametrize("name", ["gw_x", "x_total"])
+def test_names_beside_the_pages_are_checked(kind, name):
+    with pytest.raises(ValueError, match=name):
+        kind(name, "X.", ("a",))
 
 
 def test_every_family_has_a_help_text():

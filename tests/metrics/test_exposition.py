@@ -5,10 +5,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from metrics.declare import (
     AI_COST,
+    BUILD_INFO,
     CALLS,
     CALLS_ENDED,
     FAMILIES,
     HUB_HOLD,
+    TURN_LATENCY,
     TX_FRAMES,
     TX_LATENESS,
     TX_SEND,
@@ -67,7 +69,7 @@ def test_pages_are_summed(two, tmp_path):
     assert samples[_key("gw_calls_ended_total", reason="ai_lost")] == 3.0
     assert samples[_key("gw_calls_ended_total", reason="ai_closed")] == 0.0
     assert samples[_key("gw_calls", state="active")] == 30.0
-    assert samples[_key("gw_tx_send_seconds_bucket", le="0.00075")] == 0.0
+    assert samples[_key("gw_tx_send_seconds_bucket", le="0.0007")] == 0.0
     assert samples[_key("gw_tx_send_seconds_bucket", le="0.001")] == 3.0
     assert samples[_key("gw_tx_send_seconds_count")] == 3.0
     assert samples[_key("gw_tx_send_seconds_sum")] == pytest.approx(0.003)
@@ -151,7 +153,21 @@ def test_each_worker_has_its_own_series(two, tmp_path):
 
 
 def test_counters_beside_the_pages_have_names_of_the_configuration(tmp_path):
-    page = render(tmp_path, {AI_COST: {("a-b",): 1.5, ("other",): 0.0}}).decode()
+    page = render(tmp_path, {AI_COST: {("a-b",): (1.5,), ("other",): (0.0,)}}).decode()
     assert 'gw_ai_cost_usd_total{agent="a-b"} 1.5' in page
     assert 'gw_ai_cost_usd_total{agent="other"} 0.0' in page
     assert f"# HELP gw_ai_cost_usd_total {AI_COST.help}" in page
+
+
+def test_histograms_and_facts_beside_the_pages_are_families_too(tmp_path):
+    series = [0.0] * (len(TURN_LATENCY.bounds) + 2)
+    series[TURN_LATENCY.bounds.index(1.0)] += 2
+    series[-1] += 1.9
+    page = render(tmp_path, {TURN_LATENCY: {("a-b",): series}, BUILD_INFO: {("0.1.0", "3.11.2"): (1.0,)}}).decode()
+    assert "# TYPE gw_turn_latency_seconds histogram" in page
+    assert 'gw_turn_latency_seconds_bucket{agent="a-b",le="0.63"} 0.0' in page
+    assert 'gw_turn_latency_seconds_bucket{agent="a-b",le="1.0"} 2.0' in page
+    assert 'gw_turn_latency_seconds_sum{agent="a-b"} 1.9' in page
+    assert 'gw_turn_latency_seconds_count{agent="a-b"} 2.0' in page
+    assert "# TYPE gw_build_info gauge" in page
+    assert 'gw_build_info{python="3.11.2",version="0.1.0"} 1.0' in page

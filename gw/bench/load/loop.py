@@ -31,7 +31,7 @@ _CLOCK_MONOTONIC: Final = 1
 _TFD_FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC
 _TFD_TIMER_ABSTIME: Final = 1
 #: Histogram edges, equal to the gateway's `metrics.declare.BOUNDS`; repeated here, since load processes import no gateway code.
-_MANTISSAS: Final = ("1", "1.3", "1.8", "2.4", "3.2", "4.2", "5.6", "7.5")
+_MANTISSAS: Final = ("1", "1.3", "1.8", "2.4", "3.2", "4", "5", "7")
 EDGES_S: Final = (*(float(f"{mantissa}e{decade}") for decade in range(-5, 0) for mantissa in _MANTISSAS), 1.0)
 
 Action = Callable[[float], None]

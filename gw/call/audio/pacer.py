@@ -139,6 +139,18 @@ class Pacer:
         """Number of frames sent in this generation."""
         return self._first + self._n
 
+    def sent_s(self, frame: int) -> float | None:
+        """Return when a frame left; None before, and long after.
+
+        `frame`: its number in this generation, from 0. Exact for the first frame of a run; for others the time at which they were
+        due.
+        """
+        n, origin_s = frame - self._first, self._origin_s
+        if n < 0:
+            n, origin_s = n + self._previous_n, self._previous_origin_s
+            return max(origin_s, origin_s + n * PTIME_S - self._lead_s) if n >= 0 else None
+        return max(origin_s, origin_s + n * PTIME_S - self._lead_s) if n < self._n else None
+
     def on_echo(self, frames: int, now_s: float) -> None:
         """Record Twilio's echo of a mark: `frames` of this generation were heard.
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
@@ -58,6 +58,10 @@ class Floor(Enum):
     OPEN = auto()
     HELD = auto()  # playout paused, the caller speaks
     JUDGED = auto()  # the caller stopped, the playout runs again; words that come now still decide
+
+
+#: Whom a caller waits for who is owed an answer.
+Party = Literal["ai", "tool", "gateway"]
 
 
 class Successor(Enum):
@@ -264,6 +268,17 @@ class Dialogue:
     def is_owing(self) -> bool:
         """The caller waits for the agent, or for a tool."""
         return self._awaits_agent() or self._awaits_tool()
+
+    @property
+    def waits_for(self) -> Party | None:
+        """Whom the caller's next answer waits for; None if no answer is owed."""
+        if self.floor is Floor.JUDGED:
+            return "gateway"
+        if not self.is_owing or self.phase is Phase.ENDED:
+            return None
+        if self._awaits_tool() and (self.filling or not self._awaits_agent()):
+            return "tool"
+        return "gateway" if self.is_heard else "ai"
 
     def _awaits_agent(self) -> bool:
         is_answering = self.response is Response.REQUESTED or (self.response is Response.ACTIVE and not self._has_called())

@@ -4,6 +4,7 @@ dial            `call`: places a call
 explain         `calls explain`: prints findings and the timeline
 findings        findings and the timeline of one call, from the store's rows
 reason_words    the meaning of each reason
+waits           waits for answers, and their parts
 view watch      `calls show`, `calls watch`
 """
 

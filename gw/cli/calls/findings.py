@@ -15,6 +15,7 @@ from typing import Final, Literal, NamedTuple
 from gw.call.state import Reason
 from gw.call.tool_calls import MCP_PREFIX
 from gw.cli.calls.reason_words import ENDINGS, RECORDING_TROUBLES, REPLACED
+from gw.cli.calls.waits import KIND, parts, total_ms
 from gw.control.rows import CallDetails, EventRow, QualityRow, Scalar
 
 Weight = Literal["bad", "odd", "good"]
@@ -27,6 +28,8 @@ FRAME_S: Final = 0.020
 SEND_BUDGET_S: Final = 0.001
 #: Silence after a caller's words from which the caller asks whether the line is dead.
 SLOW_ANSWER_MS: Final = 5000
+#: Wait for an answer, after the caller's last sound, that callers notice.
+SLOW_WAIT_MS: Final = 3000
 #: Silence while an answer is owed that no call may have without a complaint.
 DEAD_AIR_MS: Final = 5000
 #: Events of the dialogue: weight, subject, and a sentence with its remedy.
@@ -212,15 +215,22 @@ def _losses(call: CallDetails) -> Iterator[Finding]:
 
 
 def _answers(call: CallDetails) -> Iterator[Finding]:
-    """Yield a finding for the longest time from a caller's first word to the agent's answer."""
+    """Yield a finding for the longest wait for an answer; of an older call, from the caller's first word."""
     spoken = sorted(call.turns, key=lambda turn: (turn.start_ms, turn.n))
+    measured = sorted(_events(call, KIND), key=total_ms)
+    if measured:
+        longest = measured[-1]
+        weight: Weight = "odd" if total_ms(longest) > SLOW_WAIT_MS else "good"
+        text = f"The caller waited at most {total_ms(longest) / 1000:.2f} s for an answer ({parts(longest)})"
+        typical = f"half of the {len(measured)} answers came within {total_ms(measured[(len(measured) - 1) // 2]) / 1000:.2f} s"
+        yield Finding(weight, "slow answer" if weight == "odd" else "answers", f"{text}{f'; {typical}' if measured[1:] else ''}.")
     waits = [
         (after.start_ms - turn.start_ms, turn.text)
         for turn, after in pairwise(spoken)
         if turn.role == "caller" and after.role == "agent"
     ]
     wait_ms, text = max(waits, default=(0, ""))
-    if wait_ms > SLOW_ANSWER_MS:
+    if not measured and wait_ms > SLOW_ANSWER_MS:
         yield Finding(
             "odd",
             "slow answer",
@@ -417,6 +427,8 @@ def event_sentence(event: EventRow) -> str:
             return "the AI repeated a tool call, which was answered once"
         case "unreadable":
             return f"an event of the AI could not be read{_detail(data)}"
+        case "answered":
+            return f"the answer began {total_ms(event) / 1000:.2f} s after the caller's last sound: {parts(event)}"
         case "dead_air":
             return f"silence of {data.get('ms')} ms while an answer was owed"
         case _ if kind.startswith("fallback"):

@@ -8,6 +8,7 @@ from typing import Final
 from rich.text import Text
 
 from gw.call.cost.usage import KINDS
+from gw.cli.calls.waits import KIND, parts, total_ms, waits_of
 from gw.control.rows import CallDetails, QualityRow, RecordingRow, TurnRow
 from gw.terminal import Column, console, dash, duration, ending, facts, local_time, milliseconds, print_rows, usd
 
@@ -18,7 +19,7 @@ def print_call(call: CallDetails) -> None:
     out.print(facts(_facts(call)))
     if call.turns:
         out.print()
-        print_rows(_TURNS, call.turns)
+        print_rows(_turns(call), call.turns)
     if call.quality:
         out.print()
         out.print(facts(_quality(call.quality)))
@@ -68,12 +69,25 @@ def _said(turn: TurnRow) -> Text:
     return text
 
 
-_TURNS: Final = (
-    Column(">at", lambda turn: duration(turn.start_ms / 1000)),
-    Column("speaker", lambda turn: turn.role),
-    Column("said", _said),
-    Column(">heard", lambda turn: "" if turn.heard_ms is None else duration(turn.heard_ms / 1000)),
-)
+def _turns(call: CallDetails) -> tuple[Column, ...]:
+    """Return the columns of the turns. `waited`: from the caller's last sound to the answer, and for what."""
+    waits = waits_of(call)
+
+    def waited(turn: TurnRow) -> str:
+        wait = waits.get(turn.item_id or "")
+        return f"{total_ms(wait) / 1000:.2f} s" if wait else ""
+
+    def waited_for(turn: TurnRow) -> str:
+        wait = waits.get(turn.item_id or "")
+        return parts(wait) if wait else ""
+
+    columns = (
+        Column(">at", lambda turn: duration(turn.start_ms / 1000)),
+        Column("speaker", lambda turn: turn.role),
+        Column("said", _said),
+        Column(">heard", lambda turn: "" if turn.heard_ms is None else duration(turn.heard_ms / 1000)),
+    )
+    return (*columns, Column(">waited", waited), Column("for", waited_for, needs=120)) if waits else columns
 
 
 def _tokens(kind: str) -> Column:
@@ -110,7 +124,7 @@ def _by_reason(counts: dict[str, int] | None) -> str:
 
 def _print_events(call: CallDetails) -> None:
     """Print all events, without values that are empty or shown above."""
-    began = call.began_at
+    began, items = call.began_at, {turn.item_id for turn in call.turns}
     known = {getattr(call, name) for name in ("call_sid", "stream_sid", "account_sid", "from_number", "to_number")}
 
     def fresh(value: object) -> bool:
@@ -121,4 +135,4 @@ def _print_events(call: CallDetails) -> None:
         Column("event", lambda event: event.kind),
         Column("data", lambda event: Text("  ".join(f"{name}={value}" for name, value in event.data.items() if fresh(value)))),
     )
-    print_rows(columns, call.events)
+    print_rows(columns, (event for event in call.events if event.kind != KIND or event.data.get("item") not in items))

@@ -84,6 +84,11 @@ class MachineState:
         """True after a reload that failed, until the next one."""
         return self._scoreboard.report.has_failed
 
+    @property
+    def reloaded_at(self) -> float:
+        """End of the last reload that took effect, epoch seconds; 0.0 before the first."""
+        return self._scoreboard.report.reloaded_at
+
     def drain(self, on: bool) -> dict[str, Any]:
         """Drain the machine, or end the drain, also for workers that start later. Waits for the notice."""
         self._scoreboard.drained = on

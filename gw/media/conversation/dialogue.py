@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, Final
 
 from gw.call import prompts
+from gw.call.answer_clock import NO_FRAME, AnswerClock
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
@@ -71,11 +72,13 @@ class CallDialogue:
         ending: CallEnding,
         tools: CallTools,
         *,
+        agent_name: str,
         elapsed_ms: int,
     ) -> None:
         """`elapsed_ms`: of the call, before this stream."""
         self._context = context
         self._agent = agent
+        self._agent_name = agent_name
         self._state = state
         self._events = events
         self._side = side
@@ -88,6 +91,8 @@ class CallDialogue:
             agent, context.config.media, context.config.tools, resumes=events.resumed is not None, elapsed_ms=elapsed_ms
         )
         self._machine = Dialogue.begin(rules, _now_ms())
+        waits_for_pause = agent.provider == "openai" and agent.turns.detection == "server_vad"
+        self._answers = AnswerClock(agent.turns.silence_ms if waits_for_pause else 0)
         self._alarm = Alarm()
         self._due_ms = 0  # when the timer greenlet looks next
         self._is_expired = False
@@ -111,14 +116,17 @@ class CallDialogue:
         """Pass an input to the machine, and carry out its commands. Never waits."""
         self._carry_out(self._machine.on(event, _now_ms()))
 
-    def may_play(self, response_id: str, queued_ms: int) -> bool:
-        """Pass the arrival of audio to the machine. Returns whether the audio is played."""
+    def may_play(self, response_id: str, queued_ms: int, item_id: str = "") -> bool:
+        """Pass the arrival of an item's audio to the machine. Returns whether the audio is played."""
         machine, now_ms = self._machine, _now_ms()
         if machine.plays_on(response_id, queued_ms, now_ms):  # nearly every chunk
             if machine.answer_by < self._due_ms or machine.heard_by < self._due_ms:
                 self._alarm.set()
             return True
-        return self._plays(given.Audio(response_id, queued_ms), now_ms)
+        plays = self._plays(given.Audio(response_id, queued_ms), now_ms)
+        if plays and self._answers.is_answered and self._answers.frame == NO_FRAME:
+            self._answers.on_queued(item_id, self._downlink.next_frame)
+        return plays
 
     def may_play_recorded(self, length_ms: int) -> bool:
         """Pass the recorded greeting to the machine. Returns whether it is played."""
@@ -176,6 +184,7 @@ class CallDialogue:
 
     def check_heard(self, now_s: float) -> None:
         """Report when the caller has heard everything, or all that came so far."""
+        self._report_answer()
         machine = self._machine
         if machine.plays and self._downlink.is_heard_out(now_s):
             self.on(given.HeardOut())
@@ -184,8 +193,21 @@ class CallDialogue:
 
     # -- commands ---------------------------------------------------------------------------------------------------------
 
+    def _report_answer(self) -> None:
+        """Report how long the caller waited, once the answer's first frame is sent."""
+        answers = self._answers
+        if answers.frame == NO_FRAME:
+            return
+        sent_s = self._downlink.pacer.sent_s(answers.frame)
+        if sent_s is not None:
+            wait = answers.on_sent(int(sent_s * _MS))
+            parts = {f"{part}_ms": getattr(wait, f"{part}_ms") for part in ("pause", "ai", "tool", "gateway")}
+            self._events.note("answered", ms=wait.total_ms, **parts, item=wait.item_id[:64], agent=self._agent_name)
+
     def _carry_out(self, commands: list[Command]) -> None:
         machine = self._machine
+        self._report_answer()  # before an interruption
+        self._answers.follow(machine)
         if machine.is_ready is not self._was_ready:
             self._was_ready = machine.is_ready
             if not machine.is_ready:

@@ -191,11 +191,11 @@ def test_metrics_count_what_grew(rig: Rig) -> None:
     rig.publish(started(2), usage(2, 2.0, tokens=7, model="gone", agent="gone"))
     rig.publish(usage(3, 5.0, tokens=900), usage(3, 5.5, tokens=901))  # its beginning was counted by a former process
     counted = rig.spending.counters()
-    assert {key: value for key, value in counted[AI_TOKENS].items() if value} == {
+    assert {key: value for key, (value,) in counted[AI_TOKENS].items() if value} == {
         ("m", "audio_out"): 151.0,
         (OTHER, "audio_out"): 7.0,
     }
-    assert dict(counted[AI_COST]) == {("default",): 2.0, (OTHER,): 2.0}
+    assert dict(counted[AI_COST]) == {("default",): (2.0,), (OTHER,): (2.0,)}
     assert len(counted[AI_TOKENS]) == 6 * 3, "every configured model, from the start"
 
 

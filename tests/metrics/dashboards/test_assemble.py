@@ -33,6 +33,14 @@ def test_a_dashboard_of_metrics_selects_its_gateways() -> None:
     assert [link["tags"] for link in document["links"]] == [["submilli"]]
 
 
+def test_reloads_restarts_and_drains_are_marked() -> None:
+    document = json.loads(as_text(metrics_dashboard("try", "Try", "Text.", [])))
+    marks = {mark["name"]: mark for mark in document["annotations"]["list"]}
+    assert [mark["useValueForTime"] for mark in marks.values()] == [True, True, False]
+    assert marks["Reload"]["titleFormat"] == "Reload: {{instance}}"
+    assert marks["Drained"]["expr"] == 'max by (instance) (gw_drained{instance=~"$instance"})'
+
+
 def test_a_dashboard_of_one_call_has_its_sid_as_a_variable() -> None:
     document = json.loads(as_text(call_dashboard("try", "Try", "Text.", [("One", [rows("a", "Text.", "SELECT 1")])])))
     assert [variable["name"] for variable in document["templating"]["list"]] == ["mysql", "call_sid"]

@@ -75,9 +75,44 @@ def test_heatmaps_divide_the_buckets_at_the_limit() -> None:
 
 
 def test_a_table_is_one_sql_query_with_overrides_by_column() -> None:
-    document = _json(panels.rows("T", "Text.", "SELECT  1\n FROM calls", units={"a": "s"}, widths={"a": 80}, link=("b", "/d/x")))
+    document = _json(
+        panels.rows("T", "Text.", "SELECT  1\n FROM calls", units={"a": "s"}, widths={"a": 80}, links={"b": ("X", "/d/x")})
+    )
     (query,) = document["targets"]
     assert query["rawSql"] == "SELECT 1 FROM calls"
     assert query["datasource"]["uid"] == "${mysql}"
     properties = [(one["matcher"]["options"], one["properties"][0]["id"]) for one in document["fieldConfig"]["overrides"]]
     assert properties == [("a", "unit"), ("a", "custom.width"), ("b", "links")]
+
+
+def test_a_table_of_gateways_joins_its_columns_by_gateway() -> None:
+    columns = [
+        panels.Column("ready", "max by (instance) (a)", unit="bool_yes_no", steps=_STEPS),
+        panels.Column("version", "max by (instance, v) (b)", label="v"),
+    ]
+    document = _json(panels.gateways("T", "Text.", columns, link="/d/x"))
+    assert [(query["refId"], query["format"], query["instant"]) for query in document["targets"]] == [
+        ("A", "table", True),
+        ("B", "table", True),
+    ]
+    merge, organize = document["transformations"]
+    assert merge["id"] == "merge"
+    assert organize["options"]["renameByName"] == {"instance": "gateway", "Value #A": "ready", "v": "version"}
+    assert organize["options"]["excludeByName"] == {"Time": True, "Value #B": True}
+    assert organize["options"]["indexByName"] == {"instance": 0, "Value #A": 1, "v": 2}
+
+
+def test_alerts_are_a_table_of_their_labels() -> None:
+    document = _json(panels.alerts("T", "Text."))
+    assert _expressions(panels.alerts("T", "Text.")) == [
+        'max by (severity, alertname, instance, alertstate) (ALERTS{instance=~"$instance"})'
+    ]
+    assert document["transformations"][1]["options"]["excludeByName"] == {"Time": True, "Value": True}
+
+
+def test_a_count_has_no_decimals() -> None:
+    for panel in (
+        panels.number("T", "Text.", "a", unit="short", steps=_STEPS),
+        panels.bars("T", "Text.", [], unit="short", steps=_STEPS),
+    ):
+        assert _json(panel)["fieldConfig"]["defaults"]["decimals"] == 0

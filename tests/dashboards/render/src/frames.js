@@ -14,12 +14,15 @@ function nameOf(legend, metric) {
 }
 
 /** The panel's defaults and what its overrides add for a column of this name. */
-function configOf(panel, name, seriesIndex) {
+function configOf(panel, name, seriesIndex, values) {
   const config = structuredClone(panel.fieldConfig?.defaults ?? {});
-  config.thresholds?.steps.forEach((step) => (step.value ??= -Infinity));
   for (const override of panel.fieldConfig?.overrides ?? []) {
-    if (override.matcher.id === 'byName' && override.matcher.options === name) {
+    const isAllZero = override.matcher.id === 'byValue' && values?.every((value) => !value);
+    if ((override.matcher.id === 'byName' && override.matcher.options === name) || isAllZero) {
       for (const { id, value } of override.properties) {
+        if (id === 'links') {
+          continue; // a picture has none
+        }
         const [part, of] = id.split('.');
         if (of) {
           config[part] = { ...config[part], [of]: value };
@@ -29,6 +32,7 @@ function configOf(panel, name, seriesIndex) {
       }
     }
   }
+  config.thresholds?.steps.forEach((step) => (step.value ??= -Infinity));
   if (panel.type === 'timeseries') {
     config.custom = { drawStyle: 'line', lineInterpolation: 'linear', axisPlacement: 'auto', ...config.custom };
   }
@@ -36,7 +40,7 @@ function configOf(panel, name, seriesIndex) {
 }
 
 function finish(field, panel, seriesIndex = 0) {
-  field.config = configOf(panel, field.name, seriesIndex);
+  field.config = configOf(panel, field.name, seriesIndex, field.values);
   field.state = { seriesIndex, displayName: field.name };
   field.display = getDisplayProcessor({ field, theme, timeZone });
   return field;
@@ -62,8 +66,31 @@ export function seriesOf({ panel, answers }) {
   });
 }
 
-/** The store's rows as one frame. */
-export function tableOf({ panel, answers: [{ columns, rows }] }) {
+/** Results of several instant queries as columns and rows: joined by their labels, then organized as the panel's JSON says. */
+function joined({ panel, answers }) {
+  const { renameByName, excludeByName } = panel.transformations.find(({ id }) => id === 'organize').options;
+  const joinedRows = new Map();
+  answers.forEach(({ series }, n) =>
+    series.forEach(({ metric, values: [[, value]] }) => {
+      const key = answers.length > 1 ? metric.instance : JSON.stringify(metric);
+      const number = isFinite(value) ? Number(value) : null;
+      const one = answers.length > 1 ? `Value #${String.fromCharCode(65 + n)}` : 'Value';
+      joinedRows.set(key, { ...joinedRows.get(key), ...metric, [one]: number });
+    }),
+  );
+  const names = Object.keys(renameByName).filter((name) => !excludeByName[name]);
+  return { columns: names.map((name) => renameByName[name]), rows: [...joinedRows.values()].map((row) => names.map((name) => row[name] ?? null)) };
+}
+
+/** The store's rows, or those of instant queries, as one frame. */
+export function tableOf(shown) {
+  const { panel } = shown;
+  const found = panel.datasource.type === 'prometheus' ? joined(shown) : shown.answers[0];
+  const isHidden = (name) => panel.fieldConfig.overrides.some(
+    ({ matcher, properties }) => matcher.options === name && properties.some(({ id }) => id === 'custom.hidden'),
+  );
+  const columns = found.columns.filter((name) => !isHidden(name));
+  const rows = found.rows.map((row) => row.filter((_, n) => !isHidden(found.columns[n])));
   const isTime = (name) => ['time', 'started', 'answered', 'first audio', 'ended'].includes(name);
   const fields = columns.map((name, column) => {
     const values = rows.map((row) => row[column]);

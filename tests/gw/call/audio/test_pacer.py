@@ -563,3 +563,25 @@ def test_a_stall_of_exactly_the_slack_is_not_a_gap() -> None:
         pacer.deadline(0.0)
         pacer.on_sent(pacer.sent_frames * PTIME_S + late_s)
     assert (pacer.underrun_s, pacer.moves) == (0.0, 0)
+
+
+def test_the_departure_of_a_frame_is_known_after_it_left() -> None:
+    pacer = Pacer(100)
+    assert pacer.sent_s(0) is None
+    pacer.deadline(START_S)
+    pacer.on_sent(START_S + 0.003)
+    assert pacer.sent_s(0) == START_S + 0.003
+    assert pacer.sent_s(1) is None
+    for _ in range(19):
+        pacer.on_sent(pacer.deadline(START_S + 0.5))
+    assert pacer.sent_s(1) == START_S + 0.003, "within the lead it left with the first"
+    assert pacer.sent_s(15) == pytest.approx(START_S + 0.003 + 15 * PTIME_S - 0.1)
+    pacer.on_mark()
+    pacer.deadline(START_S + 5)
+    pacer.on_sent(START_S + 5)
+    assert pacer.sent_s(20) == START_S + 5, "a new talkspurt"
+    assert pacer.sent_s(15) == pytest.approx(START_S + 0.003 + 15 * PTIME_S - 0.1), "of the previous run"
+    pacer.on_mark()
+    pacer.deadline(START_S + 9)
+    pacer.on_sent(START_S + 9)
+    assert pacer.sent_s(15) is None, "long ago"

@@ -76,6 +76,10 @@ def _turn(n: int, role: str, start_ms: int, text: str = "Hello there.", heard_ms
     return {"call_sid": "CA1", "n": n, "role": role, "text": text, "start_ms": start_ms, "interrupted": cut, "heard_ms": heard_ms}
 
 
+def _wait(at_s: float, ms: int, **parts: int) -> Row:
+    return _event("answered", at_s, ms=ms, item="i1", agent="default", **{"tool_ms": 0, "gateway_ms": 0, **parts})
+
+
 def _event(kind: str, at_s: float, **data: Any) -> Row:
     return {"kind": kind, "at": BEGAN + 1.0 + at_s, "data": data, "instance": "w0", "n": 1}
 
@@ -163,6 +167,18 @@ def test_a_gap_has_its_cause(quality: Row, because: str) -> None:
             "slow answer",
             "odd",
             '9.0 s, after "Are you',
+        ),
+        (
+            {"events": [_wait(9, 700, ai_ms=700), _wait(19, 2900, pause_ms=500, ai_ms=2400), _wait(29, 900, ai_ms=900)]},
+            "answers",
+            "good",
+            "at most 2.90 s for an answer (voice detection 0.50 s, AI 2.40 s); half of the 3 answers came within 0.90 s.",
+        ),
+        (
+            {"events": [_wait(9, 3100, ai_ms=300, tool_ms=2800)], "turns": [_turn(1, "caller", 600), _turn(2, "agent", 9600)]},
+            "slow answer",
+            "odd",
+            "at most 3.10 s for an answer (AI 0.30 s, tools 2.80 s).",
         ),
     ],
 )
@@ -283,3 +299,11 @@ def test_a_stream_error_is_bad() -> None:
 def test_a_turn_without_a_transcript_is_named_in_the_timeline() -> None:
     moments = timeline(_call(turns=[_turn(1, "caller", 900, "")]))
     assert "(not transcribed)" in [moment.sentence for moment in moments if moment.what == "caller"]
+
+
+def test_a_wait_is_a_sentence_of_the_timeline() -> None:
+    call = _call(events=[_wait(9, 720, pause_ms=500, ai_ms=200, gateway_ms=20)])
+    (moment,) = (one for one in timeline(call) if one.what == "event")
+    assert moment.sentence == (
+        "the answer began 0.72 s after the caller's last sound: voice detection 0.50 s, AI 0.20 s, gateway 0.02 s"
+    )

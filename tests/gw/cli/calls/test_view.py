@@ -40,3 +40,14 @@ def test_a_call_is_shown_with_its_tokens_and_cost(cli: CommandLine, store: Store
     assert "$1,234.5679" in cli.run("calls", "list", "--cost").stdout
     assert "$" not in cli.run("calls", "list").stdout
     assert {row["call_sid"]: row["cost_usd"] for row in cli.document("calls", "list")} == {LIVE: None, ENDED: 1234.56789}
+
+
+def test_a_turn_has_its_wait_and_what_for(cli: CommandLine, store: Store) -> None:
+    agent = next(turn for turn in store.call(ENDED).turns if turn.role == "agent")
+    data = {"ms": 1240, "pause_ms": 500, "ai_ms": 720, "tool_ms": 0, "gateway_ms": 20, "item": agent.item_id, "agent": "default"}
+    assert "waited" not in cli.run("calls", "show", ENDED).stdout
+    store.apply([Stamped(bus.CallEvent(ENDED, "answered", 1_795_300_010.0, data), "host", 0, "waits", 1)])
+    shown = cli.run("calls", "show", ENDED).stdout
+    assert "1.24 s" in shown
+    assert "ai_ms=720" not in shown
+    assert "voice detection 0.50 s, AI 0.72 s, gateway 0.02 s" in cli.run("calls", "explain", ENDED).stdout

@@ -338,3 +338,42 @@ def test_a_failure_of_what_is_sent_later_ends_the_call(rig: Rig) -> None:
     side._spawn(side._send_waiting)
     until(lambda: rig.call.state.has_ended)
     assert (rig.call.state.reason, rig.call.ending.detail) == (Reason.INTERNAL_ERROR, "ai_in: RuntimeError: a defect")
+
+
+def test_the_wait_for_an_answer_is_reported_once_with_its_parts(rig: Rig) -> None:
+    rig.receive(ai.SpeechStarted("c1", 0), ai.SpeechStopped("c1"))
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(800)))
+    rig.call.dialogue.check_heard(monotonic())
+    assert rig.notes("answered") == [], "no frame has left"
+    for _ in range(2):
+        rig.call.downlink.playout.pop()
+        rig.call.downlink.pacer.deadline(monotonic())
+        rig.call.downlink.pacer.on_sent(monotonic())
+        rig.call.dialogue.check_heard(monotonic())
+    (wait,) = rig.notes("answered")
+    assert (wait["item"], wait["agent"], wait["pause_ms"]) == ("i1", "default", 500)
+    assert wait["ms"] == sum(wait[f"{part}_ms"] for part in ("pause", "ai", "tool", "gateway")) >= 500
+
+
+def test_an_interruption_right_after_the_first_frame_loses_no_wait(rig: Rig) -> None:
+    rig.receive(ai.SpeechStarted("c1", 0), ai.SpeechStopped("c1"))
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(800)))
+    rig.call.downlink.playout.pop()
+    rig.call.downlink.pacer.deadline(monotonic())
+    rig.call.downlink.pacer.on_sent(monotonic())
+    rig.receive(ai.SpeechStarted("c2", 0))
+    assert len(rig.notes("answered")) == 1
+
+
+@pytest.mark.parametrize(("turns", "pause_ms"), [({}, 500), ({"silence_ms": 300}, 300), ({"detection": "semantic_vad"}, 0)])
+def test_the_pause_of_the_voice_detection_is_part_of_the_wait(
+    contexts: ContextMaker, turns: dict[str, Any], pause_ms: int
+) -> None:
+    rig = Rig(contexts, turns=Turns(**turns))
+    rig.receive(ai.SpeechStarted("c1", 0), ai.SpeechStopped("c1"))
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(800)))
+    rig.call.downlink.pacer.deadline(monotonic())
+    rig.call.downlink.pacer.on_sent(monotonic())
+    rig.call.dialogue.check_heard(monotonic())
+    assert [wait["pause_ms"] for wait in rig.notes("answered")] == [pause_ms]
+    rig.close()

@@ -49,6 +49,13 @@ class GatewayError(Exception):
     code: str = "internal_error"
 
 
+def text_of(error: BaseException) -> str:
+    """Return an error as a sentence for people: of a system's error the file and the reason, without its number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
 class ProtocolError(GatewayError):
     """A peer violated its protocol.
 

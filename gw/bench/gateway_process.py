@@ -56,6 +56,7 @@ class GatewayProcess:
 
         `command` runs gateway.py; `settings` are more lines of TOML, by table; `store_url` replaces an SQLite file in `folder`.
         """
+        folder = folder.absolute()  # a path in the configuration would begin at its own folder
         folder.mkdir(parents=True, exist_ok=True)
         self.var_dir = folder / "var"
         shutil.rmtree(self.var_dir, ignore_errors=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gw.cli.context import EXIT_CODES_HERE, Settings, common_options, json_option
+from gw.cli.context import EXIT_CODES_HERE, Settings, common_options, counted, json_option
 
 
 @click.group(epilog=EXIT_CODES_HERE)
@@ -47,7 +47,7 @@ def check(settings: Settings, as_json: bool) -> None:
     else:
         for problem in found:
             click.echo(problem)
-        click.echo(f"{source}: {f'{len(found)} problem(s)' if found else 'valid'}", err=bool(found))
+        click.echo(f"{source}: {counted(len(found), 'problem', 'problems') if found else 'valid'}", err=bool(found))
     if found:
         raise click.exceptions.Exit(1)
 

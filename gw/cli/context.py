@@ -37,9 +37,12 @@ EXIT_CODES_HERE: Final = "Exit codes: 0 done, 1 failed, 2 wrong usage."
 class Settings:
     """The options of the root command. The configuration is read on first use."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, warns: bool = True) -> None:
+        """`warns`: whether errors of the file that do not concern a command are printed."""
         self.path = path
+        self.socket: Path | None = None
         self.json = False
+        self._warns = warns
         self._config: Config | None = None
 
     @property
@@ -53,6 +56,21 @@ class Settings:
 
             self._config = load(self.path, os.environ, serving=False)
         return self._config
+
+    @property
+    def admin_socket(self) -> Path:
+        """The admin socket: `--socket`, or the file's. Errors elsewhere in the file are warnings: the gateway runs without it.
+
+        Raises: ConfigError for a file that cannot be read, or an error that may concern the socket.
+        """
+        if self.socket is None:
+            from gw.config.load import admin_socket
+
+            self.socket, found = admin_socket(self.path, os.environ)
+            if found and self._warns:
+                shown = "".join(f"\n  {problem}" for problem in found)
+                click.echo(f"Warning: the configuration has errors, which a reload or restart would refuse:{shown}", err=True)
+        return self.socket
 
     def serving_config(self, process: str = "") -> Config:
         """Return the configuration for a process that serves, with that process's secrets only. Raises ConfigError."""
@@ -75,19 +93,20 @@ class Settings:
         """Send one request to the running gateway, by the socket open to this user. Raises Unreachable, Failure."""
         from gw.control.admin.client import AdminClient, NotReachable, read_only
 
-        path, bound_s = self.config.ops.admin_socket, timeout_s or ADMIN_TIMEOUT_S
-        try:
-            return AdminClient(path, bound_s).request(command, **arguments)
-        except NotReachable as error:
-            number = getattr(error.__cause__, "errno", None)
-            if number != errno.EACCES:
-                absent = number in (errno.ENOENT, errno.ECONNREFUSED)
-                more = "; start one with: gateway.py serve" if absent else f": {error}"
-                raise Unreachable(f"no gateway answers on {path}{more}") from None
-        try:
-            return AdminClient(read_only(path), bound_s).request(command, **arguments)
-        except NotReachable:
-            raise Failure(f"{path} is not open to you: use root, or join ops.admin_group or ops.read_group") from None
+        path, bound_s = self.admin_socket.absolute(), timeout_s or ADMIN_TIMEOUT_S
+        for socket in (path, read_only(path)):
+            try:
+                return AdminClient(socket, bound_s).request(command, **arguments)
+            except NotReachable as error:
+                number = getattr(error.__cause__, "errno", None)
+                if number == errno.EACCES or (socket != path and number == errno.ENOENT):
+                    continue
+                if number in (errno.ENOENT, errno.ECONNREFUSED):
+                    how = "start one with: gateway.py serve, or name another socket with --config or --socket"
+                    raise Unreachable(f"no gateway answers on {socket}; {how}", is_absent=True) from None
+                why = "it is busy or blocked: look into its log, or try again"
+                raise Unreachable(f"the gateway on {socket} gives no answer ({error}); {why}") from None
+        raise Failure(f"{path} is not open to you: use root, or join ops.admin_group or ops.read_group")
 
     def act(self, command: str, *, timeout_s: float, **arguments: Any) -> Any:
         """Send a request that changes something. Raises Unreachable, and Failure when the gateway refuses."""
@@ -101,18 +120,20 @@ class Settings:
     def ask_or_read(self, command: str, read: Callable[[Store], T], kind: Any, *, quiet: bool = False, **arguments: Any) -> T:
         """Return the running gateway's answer, decoded as `kind`, the type that `read` returns.
 
-        Without a gateway, read its store, and print a note on stderr unless `quiet`.
+        Without an answer, read its store, and print a note on stderr unless `quiet`.
         """
         try:
             answer: T = msgspec.convert(self.ask(command, **arguments), type=kind)
         except Unreachable as error:
             if self._store_is_missing():
-                raise Unreachable(f"{error.message}; and the store {self.config.store.url} does not exist yet") from None
+                more = f"; and the store {self.config.store.url} does not exist yet"
+                raise Unreachable(error.message + more, is_absent=error.is_absent) from None
             with self.store() as store:
                 store.check()
                 answer = read(store)
             if not quiet:
-                click.echo("The gateway does not run; showing the contents of its store.", err=True)
+                why = "The gateway does not run" if error.is_absent else "The gateway gives no answer"
+                click.echo(f"{why}; showing the contents of its store.", err=True)
         return answer
 
     def _store_is_missing(self) -> bool:
@@ -150,9 +171,13 @@ class Failure(click.ClickException):
 
 
 class Unreachable(Failure):
-    """No gateway answers on the admin socket."""
+    """No gateway answers on the admin socket. `is_absent`: because no process listens there."""
 
     exit_code = 3
+
+    def __init__(self, message: str, *, is_absent: bool = False) -> None:
+        super().__init__(message)
+        self.is_absent = is_absent
 
 
 class Interrupted(KeyboardInterrupt):
@@ -181,6 +206,11 @@ def interruptible() -> Iterator[None]:
 def _config_given(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is not None:
         ctx.find_object(Settings).path = path  # type: ignore[union-attr]
+
+
+def _socket_given(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        ctx.find_object(Settings).socket = path  # type: ignore[union-attr]
 
 
 def _json_given(ctx: click.Context, _: click.Parameter, wanted: bool) -> bool:
@@ -220,8 +250,8 @@ host_option = click.option(
     help="Run the command on another machine, by ssh. SUBMILLI_REMOTE: the program there (submilli).",
 )
 
-#: `--config` is accepted after the command too.
-_config_option = click.option(
+#: `--config` is accepted after the command too. Without `--host`: for commands that start processes on this machine.
+local_config_option = click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     callback=_config_given,
@@ -233,7 +263,17 @@ _config_option = click.option(
 
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options `--config` and `--host`."""
-    return host_option(_config_option(command))
+    return host_option(local_config_option(command))
+
+
+_socket_option = click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    callback=_socket_given,
+    expose_value=False,
+    is_eager=True,
+    help="The gateway's admin socket; default: ops.admin_socket of the configuration.",
+)
 
 
 json_option = click.option(
@@ -261,6 +301,16 @@ pass_settings = click.make_pass_decorator(Settings)
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--config`, `--host` and `--json`, and pass the settings as the first argument."""
     return config_option(json_option(pass_settings(command)))
+
+
+def gateway_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the common options and `--socket`, for a command that asks the running gateway."""
+    return _socket_option(common_options(command))
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """Return a number and what it counts, in the singular or the plural."""
+    return f"{count} {one if count == 1 else many}"
 
 
 def print_answer(answer: Any, sentence: str, *, as_json: bool) -> None:

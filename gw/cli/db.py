@@ -16,6 +16,8 @@ from gw.cli.context import (
     Failure,
     Settings,
     common_options,
+    counted,
+    gateway_options,
     parse_age_s,
     print_answer,
 )
@@ -108,11 +110,13 @@ def purge(settings: Settings, age_s: float, dry_run: bool, yes: bool, as_json: b
                 if not dry_run:
                     gevent.sleep(page.pause_s)
         except KeyboardInterrupt:
-            raise Failure(f"interrupted after {calls} calls; the next purge continues") from None
+            raise Failure(f"interrupted after {counted(calls, 'call', 'calls')}; the next purge continues") from None
         finally:
             if not as_json:
                 click.echo("\r", nl=False, err=True)
-    sentence = f"{calls} calls would be removed." if dry_run else f"{calls} calls and {events} other events were removed."
+    counts = counted(calls, "call", "calls")
+    others = counted(events, "other event", "other events")
+    sentence = f"{counts} would be removed." if dry_run else f"Removed {counts} and {others}."
     print_answer({"calls": calls, "events": events, "dry_run": dry_run}, sentence, as_json=as_json)
 
 
@@ -146,7 +150,7 @@ def poison() -> None:
 
 @poison.command("list", epilog=f"\b\nExample:  gateway.py db poison list --json | jq '.[].why'\n\n{EXIT_CODES}")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of events, oldest first.")
-@common_options
+@gateway_options
 def list_poison(settings: Settings, limit: int, as_json: bool) -> None:
     """List refused events with the reasons."""
     from gw.terminal import Column, local_time, print_listing
@@ -164,18 +168,23 @@ def list_poison(settings: Settings, limit: int, as_json: bool) -> None:
 
 @poison.command("retry", epilog=f"\b\nExamples:\n  gateway.py db poison retry\n  gateway.py db poison retry 7 9\n\n{EXIT_CODES}")
 @click.argument("ids", nargs=-1, type=int)
-@common_options
+@gateway_options
 def retry_poison(settings: Settings, ids: tuple[int, ...], as_json: bool) -> None:
     """Send refused events to the store again: the given IDS, or all. Events refused again stay in the list."""
     done = settings.ask("poison_retry", ids=list(ids))
-    sentence = f"{done['queued']} events are sent to the store again, {done['set_aside']} stay in the list."
+    sent = counted(done["queued"], "event is", "events are")
+    sentence = f"{sent} sent to the store again; {counted(done['set_aside'], 'stays', 'stay')} in the list."
     print_answer(done, sentence, as_json=as_json)
 
 
-@poison.command("export", epilog=f"\b\nExample:  gateway.py db poison export --out refused.jsonl\n\n{EXIT_CODES}")
+@poison.command(
+    "export",
+    short_help="Write refused events, with their contents.",
+    epilog=f"\b\nExample:  gateway.py db poison export --out refused.jsonl\n\n{EXIT_CODES}",
+)
 @click.argument("ids", nargs=-1, type=int)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A new file, mode 0600. Without: standard output.")
-@common_options
+@gateway_options
 def export_poison(settings: Settings, ids: tuple[int, ...], out: Path | None, as_json: bool) -> None:
     """Write refused events with their contents, one JSON document a line: the given IDS, or all.
 
@@ -199,7 +208,7 @@ def export_poison(settings: Settings, ids: tuple[int, ...], out: Path | None, as
     except OSError as error:
         raise Failure(f"{out} cannot be written: {error.strerror}") from None
     answer = {"file": str(out), "ids": [row["id"] for row in rows]}
-    print_answer(answer, f"{out} has {len(rows)} events.", as_json=as_json)
+    print_answer(answer, f"{out} has {counted(len(rows), 'event', 'events')}.", as_json=as_json)
 
 
 @poison.command(
@@ -208,12 +217,18 @@ def export_poison(settings: Settings, ids: tuple[int, ...], out: Path | None, as
 @click.argument("ids", nargs=-1, type=int)
 @click.option("--all", "whole", is_flag=True, help="Every refused event.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@common_options
+@gateway_options
 def drop_poison(settings: Settings, ids: tuple[int, ...], whole: bool, yes: bool, as_json: bool) -> None:
     """Delete refused events: the given IDS, or --all. Export them first if they may be needed."""
     if bool(ids) == whole:
         raise click.UsageError("name events by their ids, or use --all")
     if not yes:
-        click.confirm(f"Delete {'all' if whole else len(ids)} refused events permanently?", abort=True, err=True)
+        click.confirm(
+            f"Delete {'all refused events' if whole else counted(len(ids), 'refused event', 'refused events')} permanently?",
+            abort=True,
+            err=True,
+        )
     done = settings.act("poison_drop", timeout_s=ADMIN_TIMEOUT_S, ids=list(ids))
-    print_answer(done, f"{done['dropped']} events were deleted, {done['set_aside']} stay in the list.", as_json=as_json)
+    deleted = counted(done["dropped"], "event was", "events were")
+    sentence = f"{deleted} deleted; {counted(done['set_aside'], 'stays', 'stay')} in the list."
+    print_answer(done, sentence, as_json=as_json)

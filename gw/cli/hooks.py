@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from gw.cli.context import EXIT_CODES, EXIT_CODES_HERE, Failure, Settings, common_options, print_answer
+from gw.cli.context import EXIT_CODES, EXIT_CODES_HERE, Failure, Settings, common_options, counted, gateway_options, print_answer
 
 
-@click.group(epilog=EXIT_CODES_HERE)
+@click.group(short_help="Try endpoints, and manage undelivered events.", epilog=EXIT_CODES_HERE)
 def hooks() -> None:
     """Try the endpoints that receive signed requests, and manage events that were not delivered.
 
@@ -21,7 +21,7 @@ def hooks() -> None:
 @hooks.command("list", epilog=f"\b\nExample:  gateway.py hooks list --waiting --json | jq '.[].call_sid'\n\n{EXIT_CODES}")
 @click.option("--waiting", is_flag=True, help="Events that wait for their next attempt, oldest first.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of events.")
-@common_options
+@gateway_options
 def list_hooks(settings: Settings, waiting: bool, limit: int, as_json: bool) -> None:
     """List events that were not delivered, newest first. They are kept for a week. Needs the running gateway."""
     from gw.terminal import Column, local_time, print_listing
@@ -40,13 +40,17 @@ def list_hooks(settings: Settings, waiting: bool, limit: int, as_json: bool) -> 
     print_listing(columns, rows, empty=empty, as_json=as_json)
 
 
-@hooks.command("retry", epilog=f"\b\nExamples:\n  gateway.py hooks retry\n  gateway.py hooks retry evt_0b1c\n\n{EXIT_CODES}")
+@hooks.command(
+    "retry",
+    short_help="Send undelivered events once more.",
+    epilog=f"\b\nExamples:\n  gateway.py hooks retry\n  gateway.py hooks retry evt_0b1c\n\n{EXIT_CODES}",
+)
 @click.argument("ids", nargs=-1)
-@common_options
+@gateway_options
 def retry_hooks(settings: Settings, ids: tuple[str, ...], as_json: bool) -> None:
     """Send events that were not delivered once more: the given IDS, or all."""
     done = settings.ask("hooks_retry", ids=list(ids))
-    print_answer(done, f"{done['queued']} events are sent once more.", as_json=as_json)
+    print_answer(done, f"{counted(done['queued'], 'event is', 'events are')} sent once more.", as_json=as_json)
 
 
 @hooks.command(
@@ -55,15 +59,16 @@ def retry_hooks(settings: Settings, ids: tuple[str, ...], as_json: bool) -> None
 @click.argument("ids", nargs=-1)
 @click.option("--all", "whole", is_flag=True, help="Every event that was not delivered.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@common_options
+@gateway_options
 def drop_hooks(settings: Settings, ids: tuple[str, ...], whole: bool, yes: bool, as_json: bool) -> None:
     """Delete events that were not delivered: the given IDS, or --all."""
     if bool(ids) == whole:
         raise click.UsageError("name events by their ids, or use --all")
     if not yes:
-        click.confirm(f"Delete {'all' if whole else len(ids)} events that were not delivered?", abort=True, err=True)
+        some = "all events that were" if whole else counted(len(ids), "event that was", "events that were")
+        click.confirm(f"Delete {some} not delivered?", abort=True, err=True)
     done = settings.ask("hooks_drop", ids=list(ids))
-    print_answer(done, f"{done['dropped']} events were deleted.", as_json=as_json)
+    print_answer(done, f"{counted(done['dropped'], 'event was', 'events were')} deleted.", as_json=as_json)
 
 
 @hooks.command(

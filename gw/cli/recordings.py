@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 import msgspec
 
-from gw.cli.calls import sid_argument
-from gw.cli.context import EXIT_CODES, Settings, common_options, print_answer
+from gw.cli.calls import sid_argument, whole_sid
+from gw.cli.context import EXIT_CODES, Settings, counted, gateway_options, print_answer
 from gw.control.rows import RecordingRow
 
 #: Bound on a command that sends requests to Twilio.
@@ -22,7 +22,7 @@ def recordings() -> None:
     \b
     The newest twenty:         gateway.py recordings list
     Failed recordings:         gateway.py recordings list --state failed
-    Retry one:                 gateway.py recordings retry CA0123...
+    Retry one:                 gateway.py recordings retry CA0123
     Reconcile with Twilio:     gateway.py recordings reconcile
     """
 
@@ -36,7 +36,7 @@ def recordings() -> None:
     "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of recordings, newest first."
 )
 @click.option("--state", type=click.Choice(STATES), help="Only recordings in this state.")
-@common_options
+@gateway_options
 def list_recordings(settings: Settings, limit: int, state: str | None, as_json: bool) -> None:
     """List recordings, newest first: state, delay after the first audio, length, SIDs, and the error."""
     from gw.cli.calls.view import recording_error
@@ -58,18 +58,19 @@ def list_recordings(settings: Settings, limit: int, state: str | None, as_json: 
     print_listing(columns, rows, empty=empty, as_json=as_json)
 
 
-@recordings.command(epilog=f"\b\nExample:  gateway.py recordings retry CA0123456789abcdef0123456789abcdef\n\n{EXIT_CODES}")
+@recordings.command(epilog=f"\b\nExample:  gateway.py recordings retry CA0123\n\n{EXIT_CODES}")
 @sid_argument
-@common_options
+@gateway_options
 def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
     """Retry a call's recording that failed or waits. Needs the running gateway.
 
-    The gateway first lists the call's recordings at Twilio; it starts another only for a call that is live here. Exit code 1 if
-    the call is not recorded afterwards.
+    The gateway first lists the call's recordings at Twilio; it starts another only for a call that is live here. The first
+    digits of a SID suffice if only one recent call has them. Exit code 1 if the call is not recorded afterwards.
     """
     from gw.terminal import print_json
 
-    answer = settings.act("recordings_retry", timeout_s=ASK_S, call_sid=call_sid)
+    settings.ask("status")  # fail with exit code 3 before the store is searched
+    answer = settings.act("recordings_retry", timeout_s=ASK_S, call_sid=whole_sid(settings, call_sid))
     row = msgspec.convert(answer["recording"], type=RecordingRow)
     good = row.state in ("started", "completed")
     if as_json:
@@ -87,12 +88,12 @@ def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
 
 
 @recordings.command(epilog=f"\b\nExample:  gateway.py recordings reconcile\n\n{EXIT_CODES}")
-@common_options
+@gateway_options
 def reconcile(settings: Settings, as_json: bool) -> None:
     """Compare unfinished recordings with Twilio now. The gateway does so every ten seconds, each recording less often."""
     done = settings.act("recordings_reconcile", timeout_s=ASK_S)
     sentence = (
-        f"{done['unsettled']} recordings were unfinished; {done['asked']} were looked up at Twilio, {done['settled']} of these"
-        f" are finished; {done['taken_up']} are retried, {done['left']} wait for their calls or their next attempt."
+        f"{counted(done['unsettled'], 'recording', 'recordings')} pending: checked {done['asked']} with Twilio, "
+        f"resolved {done['settled']}, retried {done['taken_up']}, waiting {done['left']}."
     )
     print_answer(done, sentence, as_json=as_json)

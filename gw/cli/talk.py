@@ -10,17 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gw.cli.context import (
-    EXIT_CODES,
-    Failure,
-    Interrupted,
-    Settings,
-    Unreachable,
-    config_option,
-    interruptible,
-    json_option,
-    pass_settings,
-)
+from gw.cli.context import EXIT_CODES, Failure, Settings, Unreachable, gateway_options
 
 if TYPE_CHECKING:
     from gw.supervise.supervisor import Supervisor
@@ -28,7 +18,6 @@ if TYPE_CHECKING:
 _TALK_S: Final = 5.0
 #: After the words, for the agent's answer to come and be heard.
 _ANSWER_S: Final = 30.0
-_SETTLE_S: Final = 10.0
 
 
 @click.command(short_help="Talk to the gateway, in the browser.", epilog=EXIT_CODES)
@@ -40,9 +29,7 @@ _SETTLE_S: Final = 10.0
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="With --wav: write what was heard to this file.")
 @click.option("--agent", default="", help="With --wav: the agent. In the browser add &agent=NAME to the URL.")
 @click.option("--no-browser", is_flag=True, help="Only print the URL.")
-@config_option
-@json_option
-@pass_settings
+@gateway_options
 def talk(settings: Settings, wav: Path | None, out: Path | None, agent: str, no_browser: bool, as_json: bool) -> None:
     """Open a page in the browser that is a telephone: your microphone in, the agent out.
 
@@ -62,7 +49,9 @@ def talk(settings: Settings, wav: Path | None, out: Path | None, agent: str, no_
         raise click.UsageError("--out needs --wav")
     try:
         url = str(settings.act("talk", timeout_s=_TALK_S)["url"])
-    except Unreachable:
+    except Unreachable as error:
+        if not error.is_absent:
+            raise
         _serve(settings, browse=not no_browser and not as_json)
         return
     if as_json:
@@ -103,7 +92,7 @@ def _browse(url: str) -> None:
 
 def _speak(settings: Settings, wav: Path, out: Path | None, agent: str, *, as_json: bool) -> None:
     """Speak a file to the running gateway as a caller, and report on what was heard."""
-    from gw.cli.twin import phrase, print_reports
+    from gw.cli.twin import phrase, print_reports, run_calls
     from gw.twin.sound import RATE_HZ, write_wav
     from gw.twin.twilio.account import TwilioTwin
     from gw.twin.twilio.call_report import report
@@ -124,15 +113,10 @@ def _speak(settings: Settings, wav: Path, out: Path | None, agent: str, *, as_js
         Step("hang_up", "quiet", PAUSE_S * 2, patience_s=_ANSWER_S),
     )
     longest_s = PATIENCE_S + len(audio) / RATE_HZ + 2 * _ANSWER_S
-    with TwilioTwin(f"http://{config.server.listen}") as account:
-        try:
-            with interruptible():
-                call = account.place(CallPlan(hang_up=False, steps=steps, agent=agent, max_s=longest_s))
-                call.wait(longest_s + _SETTLE_S)
-        except Interrupted:
-            raise Failure("interrupted; the call has ended") from None
-    if call.voice is not None and call.voice.status == 0:
-        raise Unreachable(f"no gateway answers on http://{config.server.listen}; start one with: gateway.py serve")
+    url = f"http://{config.server.listen}"
+    account = TwilioTwin(url)
+    account.start()
+    (call,) = run_calls(account, CallPlan(hang_up=False, steps=steps, agent=agent, max_s=longest_s), 1, url)
     found = report(call)
     if out is not None:
         write_wav(out, call.heard_with_gaps)

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from gw.twin.ai.ledger import AiLedger
     from gw.twin.ai.script import AiScript
     from gw.twin.ai.server import AiTwin
+    from gw.twin.twilio.account import TwilioTwin
     from gw.twin.twilio.call_report import CallReport
+    from gw.twin.twilio.caller import TwinCall
     from gw.twin.twilio.steps import Step
+    from gw.twin.twilio.stream import CallPlan
 
 #: Response after the greeting: that to the caller's first turn.
 FIRST_ANSWER: Final = 2
@@ -81,8 +84,14 @@ def _print_names(title: str, names: Iterable[str]) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=AI_PORT, show_default=True, help="On loopback; 0: any free port.")
 @click.option("--fault", "faults", multiple=True, metavar="NAME[@N]", help="A fault; @N: strikes the Nth response or turn (1).")
 @click.option("--faults", "listed", is_flag=True, is_eager=True, expose_value=False, callback=_list_ai_faults, help="List them.")
-@click.option("--speed", type=click.FloatRange(0.5, 1000), default=10.0, show_default=True, help="Times real time.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Selects the sizes of the pieces of audio.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(0.5, 1000),
+    default=10.0,
+    show_default=True,
+    help="Speed of its audio, in multiples of real time.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random sizes of its pieces of audio.")
 @click.option("--thinking", type=click.FloatRange(0, 60), default=0.0, show_default=True, help="Seconds before each answer.")
 @click.option("--hang-up-after", type=click.IntRange(1), help="The response in which the agent says goodbye and hangs up.")
 @click.option("--tool", "tools", multiple=True, metavar="NAME[@N][={...}]", help="A tool that the Nth response (2) calls.")
@@ -244,7 +253,7 @@ def _list_call_names(ctx: click.Context, _: click.Parameter, wanted: bool) -> No
 @click.option("--agent", default="", help="The agent, as in /twilio/voice?agent=NAME.")
 @click.option("--from", "from_number", default="+15005550006", show_default=True, help="The caller's number.")
 @click.option("--to", "to_number", default="+15005550001", show_default=True, help="The number that is called, for routes.")
-@click.option("--fault", help="Break the media stream in this manner; the gateway has to end the call.")
+@click.option("--fault", help="Break the media stream in this way; the gateway has to end the call.")
 @click.option(
     "--list", "listed", is_flag=True, is_eager=True, expose_value=False, callback=_list_call_names, help="List all names."
 )
@@ -321,16 +330,7 @@ def call(
         account.start()
     except OSError as error:
         raise Failure(f"--rest-port {rest_port} cannot be used: {error.strerror or error}; choose another port, or 0") from None
-    try:
-        with interruptible():
-            placed = [account.place(plan) for _ in range(calls)]
-            account.wait(seconds + _SETTLE_S)
-    except Interrupted:
-        account.stop()
-        raise Failure("interrupted; all calls it placed have ended") from None
-    account.stop()
-    if all(one.voice is not None and one.voice.status == 0 for one in placed):
-        raise Unreachable(f"no gateway answers on {url}; start one with: gateway.py serve")
+    placed = run_calls(account, plan, calls, url)
     reports = [report(one) for one in placed]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -342,6 +342,24 @@ def call(
     )
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def run_calls(account: TwilioTwin, plan: CallPlan, calls: int, url: str) -> list[TwinCall]:
+    """Place calls by a running stand-in, wait for their ends, and stop it.
+
+    Raises: Failure after an interrupt, Unreachable without a gateway at `url`.
+    """
+    try:
+        with interruptible():
+            placed = [account.place(plan) for _ in range(calls)]
+            account.wait(plan.max_s + _SETTLE_S)
+    except Interrupted:
+        raise Failure("interrupted; all calls it placed have ended") from None
+    finally:
+        account.stop()
+    if all(one.voice is not None and one.voice.status == 0 for one in placed):
+        raise Unreachable(f"no gateway answers on {url}; start one with: gateway.py serve", is_absent=True)
+    return placed
 
 
 def _steps(texts: Sequence[str]) -> tuple[Step, ...]:

@@ -41,10 +41,12 @@ class NotProven(click.exceptions.Exit):
         self.guarantees = guarantees
 
 
-@click.group(invoke_without_command=True, short_help="Prove the gateway's guarantees on this machine.", epilog=EXIT_CODES_HERE)
+@click.group(
+    invoke_without_command=True, short_help="Verify the latency and recording guarantees on this machine.", epilog=EXIT_CODES_HERE
+)
 @click.pass_context
 def verify(ctx: click.Context) -> None:
-    """Prove the gateway's guarantees: from its source, by watching it, and by measuring it. Exit code 1 if one does not hold.
+    """Verify the gateway's guarantees: by reading its source, watching it and measuring it. Exit code 1 if one does not hold.
 
     \b
     All proofs, with a verdict each:    gateway.py verify
@@ -86,11 +88,11 @@ def run_all(ctx: click.Context, names: Iterable[str]) -> None:
 @click.option("--static", is_flag=True, help="Only read the source; place no calls.")
 @json_option
 def purity(static: bool, as_json: bool) -> None:
-    """Prove that the TX loop does only what the allow-list permits.
+    """Verify that the TX loop does only what the allow-list permits.
 
     The static part reads the source from the loop's entry to the leaves: each operation must be resolved and listed in
     gw/verify/purity/allow_list.py. The dynamic part takes TX through all its branches and places calls through a media plane in
-    this process, while every call of TX and every audit event is watched. Exit code 1 for anything else.
+    this process, while every call of TX and every audit event is watched. Exit code 1 for any other operation.
 
     \b
     Both parts, about ten seconds:      gateway.py verify purity
@@ -130,7 +132,7 @@ def _check_purity(*, static_only: bool) -> PurityReport:
 @click.option("--faults", type=click.IntRange(0, 4), help="This many faults in one run, in every scenario.")
 @json_option
 def guard(deep: bool, faults: int | None, as_json: bool) -> None:
-    """Prove that a call is recorded once, and a tool called once, whatever fails.
+    """Verify that a call is recorded once, and a tool called once, whatever fails.
 
     The check takes one call through every sequence of steps of TX, AI-out, the bus, control, the store, Twilio and its webhooks,
     with dying processes, lost and doubled messages, and every answer of Twilio; and one tool call through those of the worker,
@@ -207,7 +209,7 @@ def _show_explored(report: ScenarioReport[Any]) -> None:
 @click.option("--mutants", is_flag=True, help="Put defects into the machine, and show the rule that finds each.")
 @json_option
 def conversation(mutants: bool, as_json: bool) -> None:
-    """Prove that the dialogue machine keeps its ten rules in every explored conversation.
+    """Verify that the dialogue machine keeps its ten rules in every explored conversation.
 
     The check takes conversations through orders of inputs: failed answers, lost sessions, interruptions, tools, goodbyes, limits.
     Each decision is made by the machine that every call uses. Exit code 1 if a rule breaks; the report then has the shortest
@@ -273,8 +275,8 @@ def budget(calls: int, seconds: float, quick: bool, out: Path, as_json: bool) ->
     Strangers are at its door meanwhile: half-open heads, silent connections, and a caller that floods with pings.
     The machine's own timers are measured first, and lateness is judged beyond them. The hub is watched all the time, and each
     hold is judged by its CPU time, so that a pause of the machine does not count against the gateway. What the machine adds to
-    CPU time is measured at the load processes, in the same seconds: as many long holds are its own. Writes report.html and
-    report.json. Exit code 1 if a limit was exceeded, or if the run could not show it.
+    CPU time is measured at the load processes, in the same seconds: that many long holds are attributed to the machine.
+    Writes report.html and report.json. Exit code 1 if a limit was exceeded, or if the run could not show it.
 
     \b
     The full check, a minute:           gateway.py verify budget

@@ -73,7 +73,7 @@ class Server(_Section, frozen=True):
     ] = ""
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        _doc('Media processes. "auto": one per core, and one less from three cores on.'),
+        _doc('Media processes. "auto": one per core; with three or more cores, one core is left free.'),
     ] = 1
     pin: Annotated[bool, _doc('With workers = "auto": bind each worker to its own core.')] = True
     max_calls_per_worker: Annotated[
@@ -168,7 +168,7 @@ class Media(_Section, frozen=True):
     ] = 5.0
     ai_answer_s: Annotated[_Seconds, _doc("Bound from a request for a response to its first audio.")] = 15.0
     ai_stall_s: Annotated[
-        _Seconds, _doc("An AI leg is lost after such a pause in a response, in taking audio or in answering a ping.")
+        _Seconds, _doc("Time of a stalled response, blocked audio or unanswered ping after which an AI leg is lost.")
     ] = 5.0
     ai_reconnect_s: Annotated[
         float, _doc("Time for reconnecting a lost AI leg, before the agent's fallback. 0: do not reconnect.", ge=0.0, le=600.0)

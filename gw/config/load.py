@@ -35,11 +35,14 @@ from gw.config import (
 )
 from gw.config.credentials import FOLDERS, with_credentials
 from gw.config.rules import broken_rules, without_password
+from gw.config.store_url import with_absolute_paths
 from gw.errors import ConfigError
 
 CONFIG_VARIABLE: Final = "SUBMILLI_CONFIG"
 #: The folder of the file, for a process that reads it by a descriptor.
 FOLDER_VARIABLE: Final = "SUBMILLI_CONFIG_FOLDER"
+#: Lines that are not TOML, up to which a command still finds the admin socket in the rest of the file.
+_MAX_WRONG_LINES: Final = 10
 #: Longest part of a wrong value that an error quotes.
 _SHOWN_CHARACTERS: Final = 60
 
@@ -111,6 +114,18 @@ def problems(path: Path | None, environ: Mapping[str, str], *, serving: bool = T
     return _read(path, environ, serving=serving, process="")[1]
 
 
+def admin_socket(path: Path | None, environ: Mapping[str, str]) -> tuple[Path, list[str]]:
+    """Return the path of the admin socket, and every problem of the file, none of which concerns it.
+
+    Raises: ConfigError for a file that cannot be read, or with problems that may: another gateway must not get the command.
+    """
+    config, found = _read(path, environ, serving=False, process="", lenient=True)
+    words = " ".join(found).replace(str((path or Path()).absolute()), "")  # a folder may have any name
+    if re.search("admin_socket|cannot be read|is not UTF-8", words):
+        raise ConfigError([*found, "a running gateway can be named with --socket too"])
+    return Path(config.ops.admin_socket), found
+
+
 def show(config: Config) -> dict[str, Any]:
     """Return the configuration as plain values, secrets as "set" or "not set", URLs without passwords."""
     shown: dict[str, Any] = msgspec.to_builtins(config)
@@ -132,11 +147,14 @@ def _set_or_not(secrets: AccountSecrets, fields: Mapping[str, str]) -> dict[str,
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path | None, environ: Mapping[str, str], *, serving: bool, process: str) -> tuple[Config, list[str]]:
+def _read(
+    path: Path | None, environ: Mapping[str, str], *, serving: bool, process: str, lenient: bool = False
+) -> tuple[Config, list[str]]:
+    """Return the configuration, and every problem. `lenient`: of a file that is not TOML, keep the other lines."""
     named = environ.get(CONFIG_VARIABLE, "")
     if path is None and named:
         path = Path(named)
-    document, found = ({}, []) if path is None else _parse(path)
+    document, found = ({}, []) if path is None else _parse(path, lenient=lenient)
     read = SECRETS_OF.get(process, frozenset(ENVIRONMENT))
     in_file: list[str] = []
     values, failed = _decode(document, in_file)
@@ -148,7 +166,7 @@ def _read(path: Path | None, environ: Mapping[str, str], *, serving: bool, proce
     secrets, wrong = _secrets(environ, read, config.twilio.accounts, tokens if reads_tokens else ())
     found += [*wrong, *in_file]
     folder = Path(environ.get(FOLDER_VARIABLE) or (path.parent if path is not None else "."))
-    config = msgspec.structs.replace(config, secrets=secrets, agents=_with_paths(config.agents, folder))
+    config = _with_paths(msgspec.structs.replace(config, secrets=secrets), folder.absolute())
     found += [
         sentence
         for keys, sentence in broken_rules(config, needed=read if serving else frozenset(), schemas=process != "worker")
@@ -157,28 +175,62 @@ def _read(path: Path | None, environ: Mapping[str, str], *, serving: bool, proce
     return config, found
 
 
-def _with_paths(agents: Mapping[str, Agent], folder: Path) -> dict[str, Agent]:
-    """Return the agents with absolute paths of their greetings' files, which are relative to the configuration file."""
+def _with_paths(config: Config, folder: Path) -> Config:
+    """Return the configuration with absolute paths. Relative ones begin at `folder`, that of the configuration file."""
 
-    def with_path(agent: Agent) -> Agent:
+    def with_greeting(agent: Agent) -> Agent:
         words = agent.greeting
         if not isinstance(words, Greeting) or not words.file:
             return agent
-        path = (folder / words.file).absolute()
-        return msgspec.structs.replace(agent, greeting=msgspec.structs.replace(words, file=str(path)))
+        return msgspec.structs.replace(agent, greeting=msgspec.structs.replace(words, file=str(folder / words.file)))
 
-    return {name: with_path(agent) for name, agent in agents.items()}
+    ops, recording = config.ops, config.recording
+    return msgspec.structs.replace(
+        config,
+        ops=msgspec.structs.replace(ops, admin_socket=str(folder / ops.admin_socket), var_dir=str(folder / ops.var_dir)),
+        recording=msgspec.structs.replace(recording, fetch_dir=str(folder / recording.fetch_dir) if recording.fetch_dir else ""),
+        store=msgspec.structs.replace(config.store, url=with_absolute_paths(config.store.url, folder)),
+        agents={name: with_greeting(agent) for name, agent in config.agents.items()},
+    )
 
 
-def _parse(path: Path) -> tuple[dict[str, Any], list[str]]:
+def _parse(path: Path, *, lenient: bool) -> tuple[dict[str, Any], list[str]]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8")), []
-    except tomllib.TOMLDecodeError as error:
-        return {}, [f"{path} is not valid TOML: {error}"]
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        return {}, [f"{path} is not UTF-8, at byte {error.start}"]
+        return {}, [f"{path.absolute()} is not UTF-8, at byte {error.start}"]
     except OSError as error:
-        return {}, [f"{path} cannot be read: {error.strerror}"]
+        return {}, [f"{path.absolute()} cannot be read: {error.strerror}"]
+    try:
+        return tomllib.loads(text), []
+    except tomllib.TOMLDecodeError as error:
+        found = [f"{path.absolute()} is not valid TOML: {error}"]
+    return _parse_other_lines(text, found) if lenient else ({}, found)
+
+
+def _parse_other_lines(text: str, found: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Parse the text without the lines that are not TOML. `found` gets each of them that may concern the admin socket."""
+    lines = text.split("\n")
+    for _ in range(_MAX_WRONG_LINES):
+        try:
+            return tomllib.loads("\n".join(lines)), found
+        except tomllib.TOMLDecodeError as error:
+            place = re.search(r"at line (\d+)", str(error))
+            wrong = int(place[1]) - 1 if place else _first_wrong(lines)
+        if re.search(r"admin_socket|^\s*\[", lines[wrong]):
+            return {}, [*found, "ops.admin_socket may be another one in the corrected file"]
+        lines[wrong] = ""
+    return {}, [*found, f"ops.admin_socket cannot be read: more than {_MAX_WRONG_LINES} lines are not TOML"]
+
+
+def _first_wrong(lines: list[str]) -> int:
+    """Return the first line that is not TOML by itself: where the parser names the end of the document only."""
+    for number, line in enumerate(lines):
+        try:
+            tomllib.loads(line)
+        except tomllib.TOMLDecodeError:
+            return number
+    return 0
 
 
 def _secrets(
@@ -348,7 +400,7 @@ def example() -> str:
     """Return a TOML file with every key: its meaning, its range, its default."""
     lines = [
         "# The configuration of a Submilli gateway: every key with its default. Keep only the keys you change.",
-        f"# Pass this file with --config or in {CONFIG_VARIABLE}. Paths are relative to the gateway's working directory.",
+        f"# Pass this file with --config or in {CONFIG_VARIABLE}. Relative paths begin at the folder of this file.",
         "#",
         "# Secrets are not allowed in this file. They come from the environment, or from files:",
         *(f"#   {line[2:]}" for line in environment_example().splitlines() if line.startswith("# ")),

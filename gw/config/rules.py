@@ -111,6 +111,8 @@ def _public_url(config: Config) -> Iterator[Broken]:
         plain = text.startswith(("http://", "https://")) and not re.search(r"\s", text)  # paths are appended to it unchanged
         if url is None or not plain or url.query or url.fragment or url.username is not None:
             yield {key}, f'{key} = "{without_password(text)}": expected https://host, with or without a path'
+        elif url.scheme != "https" and not is_loopback(url.hostname or ""):
+            yield {key}, f'{key} = "{text}": expected https://, by which Twilio opens media streams; http:// only for loopback'
         elif outside and url.scheme != "https":
             yield {key, "server.listen"}, f'{key} = "{text}": expected https://, because server.listen is not a loopback address'
     elif outside:

@@ -5,13 +5,16 @@
     mysql+pymysql://user@/database?unix_socket=/run/mysqld/mysqld.sock
 
 `sqlite+pysqlite`, `mysql`, `mariadb` and `mariadb+pymysql` mean the same drivers. The password comes from the environment.
-Pure: opens and resolves nothing. No error quotes the URL, since it may contain a password.
+Relative paths begin at the folder of the configuration file. Pure: opens and resolves nothing. No error quotes the URL: it may
+contain a password.
 """
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from gw.errors import ConfigError
 
@@ -19,6 +22,8 @@ _SQLITE: Final = frozenset({"sqlite", "sqlite+pysqlite"})
 _MYSQL: Final = frozenset({"mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql"})
 _FLAGS: Final = frozenset({"ssl", "ssl_check_hostname", "ssl_verify", "ssl_disabled"})
 _TEXTS: Final = frozenset({"ssl_ca", "ssl_cert", "ssl_key", "unix_socket"})
+#: An option of _TEXTS, and its relative path.
+_RELATIVE_OPTION: Final = re.compile(rf"([?&](?:{'|'.join(sorted(_TEXTS))})=)(?!/|%2[Ff])([^&]+)")
 _FLAG_VALUES: Final = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _SQLITE_EXAMPLE: Final = "sqlite:///var/submilli.db"
 _MYSQL_EXAMPLE: Final = "mysql+pymysql://user@host/database"
@@ -51,6 +56,16 @@ def parse_store_url(text: str) -> SqliteUrl | MysqlUrl:
     if scheme in _MYSQL:
         return _mysql(text)
     raise _error(f"has the unsupported scheme {scheme!r}", f"{_SQLITE_EXAMPLE} or {_MYSQL_EXAMPLE}")
+
+
+def with_absolute_paths(text: str, folder: Path) -> str:
+    """Return `store.url` with absolute paths. Relative ones begin at `folder`, an absolute path."""
+    scheme, separator, rest = text.partition("://")
+    if scheme in _MYSQL:
+        return _RELATIVE_OPTION.sub(lambda found: f"{found[1]}{quote(str(folder))}/{found[2]}", text)
+    place = rest.removeprefix("/")
+    is_relative = rest.startswith("/") and place not in ("", ":memory:") and not unquote(place).startswith("/")
+    return f"{scheme}{separator}/{quote(str(folder))}/{place}" if scheme in _SQLITE and is_relative else text
 
 
 def _sqlite(rest: str) -> SqliteUrl:

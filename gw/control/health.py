@@ -1,8 +1,9 @@
 """Reports the gateway's health: `/readyz`, the `status` command, and the gauges of the control process.
 
 The gateway is ready while a worker is connected that does not drain, no operator drained the machine, no other gateway holds its
-id, and it is not stopping. Other problems are reported beside that and do not change it. Only `status` asks the store, within
-PROBE_S; the other reports use the forwarder's last outcome. Changes nothing.
+id, it is not stopping, and the spool can be written if calls are to be recorded: a wish that cannot be kept is not carried out.
+Other problems are reported beside that and do not change it. Only `status` asks the store, within PROBE_S; the other reports use
+the forwarder's last outcome.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import Any, Final
 import gevent
 import msgspec
 
-from gw.bounded import OutOfTimeError, within
 from gw.config import VERSION, Config
 from gw.control.admin.machine import MachineState
 from gw.control.bus.server import BusServer
@@ -35,6 +35,10 @@ from metrics.process_figures import ProcessFigures
 GAUGES_S: Final = 1.0
 #: `status` waits this long for the store: less than the admin client waits for `status`.
 PROBE_S: Final = 2.0
+#: With less free space the disk of the spool counts as full: SQLite writes whole pages, and the log of a commit first.
+FULL_BYTES: Final = 1 << 20
+#: Between two looks whether the spool accepts a commit again.
+SPOOL_LOOK_S: Final = 2.0
 
 
 class Health:
@@ -76,6 +80,9 @@ class Health:
         self._gateway = gateway
         self._lease_problem = lease_problem
         self._day = day
+        self._is_disk_full = False
+        self._probe: gevent.Greenlet[..., tuple[str | None, str]] | None = None  # its value: the revision, and the problem
+        self._probed_s = 0.0
         self._ready = page.gauge(declare.READY)
         self._drained = page.gauge(declare.DRAINED)
         page.gauge(declare.START_TIME).set(self._started_at)
@@ -95,7 +102,7 @@ class Health:
     def readiness(self) -> Readiness:
         """Return whether new calls are accepted, and every problem."""
         # While the spool fails, workers reconnect repeatedly. They accept calls and keep their events.
-        spool_problem = self._bus.spool_problem
+        spool_problem = self._spool_problem()
         workers = [worker for worker in self._bus.workers() if worker.connected or spool_problem]
         reasons = []
         if not workers:
@@ -106,6 +113,8 @@ class Health:
             reasons.append("drained by an operator")
         if problem := self._lease_problem():
             reasons.append(problem)
+        if spool_problem and self._config.recording.enabled and self._accounts:
+            reasons.append(f"calls would not be recorded, {spool_problem}")
         stopping = self._is_stopping()
         ready = not reasons and not stopping
         reasons += self._machine.problems()
@@ -146,6 +155,16 @@ class Health:
             "recordings": {outcome: int(counter.value) for outcome, counter in self._recordings.items()},
         }
 
+    def watch_spool(self) -> None:
+        """After a failed commit, look whether the spool accepts one again, periodically: the body of a greenlet.
+
+        The worker whose events failed may have ended, so that no other commit would come.
+        """
+        while True:
+            gevent.sleep(SPOOL_LOOK_S)
+            if self._bus.spool_problem:
+                self._bus.check_spool()
+
     def keep_gauges(self) -> None:
         """Set the gauges, periodically: the body of a greenlet."""
         while True:
@@ -164,7 +183,9 @@ class Health:
             self._figures.update()
             with contextlib.suppress(OSError):
                 disk = os.statvfs(self._config.ops.var_dir)
-                self._disk_free.set(float(disk.f_bavail * disk.f_frsize))
+                free = disk.f_bavail * disk.f_frsize
+                self._disk_free.set(float(free))
+                self._is_disk_full = free < FULL_BYTES
                 self._corrupt.set(float(self._spool.corrupt_files()))
             for state, gauge in self._schema.items():
                 gauge.set(float(state == self._schema_state()))
@@ -178,19 +199,28 @@ class Health:
         named = {account.name: _circuit(account) for account in self._accounts if account.name}
         return {**(_circuit(main) if main else {"circuit": "none", "opened": 0, "problem": ""}), "accounts": named}
 
+    def _spool_problem(self) -> str:
+        """Return why events cannot be spooled; empty while they can."""
+        full = f"the disk of {self._config.ops.var_dir} (ops.var_dir) is full: free some of it" if self._is_disk_full else ""
+        return self._bus.spool_problem or full
+
     def _probe_store(self) -> dict[str, Any]:
-        problem = ""
-        revision: str | None = None
-        try:
-            with within(PROBE_S):
-                revision, _ = self._store.current()
-        except StoreError as error:
-            problem = str(error)
-        except OutOfTimeError:
-            problem = f"no answer within {PROBE_S:g} s"
+        """Ask the store for its revision, once at a time: a request meanwhile waits no longer than the first."""
+        if self._probe is None or self._probe.ready():
+            self._probe, self._probed_s = gevent.spawn(self._current), time.monotonic()
+        self._probe.join(max(0.0, self._probed_s + PROBE_S - time.monotonic()))
+        revision, problem = self._probe.value or (None, "")
+        if not self._probe.ready():
+            problem = f"no answer within {PROBE_S:g} s: check the server of store.url"
         kind = "sqlite" if self._config.store.url.startswith("sqlite") else "mysql"
         shown = {"kind": kind, "reachable": not problem, "revision": revision, "schema": self._schema_state()}
         return {**shown, "problem": problem or self._store_problem()}
+
+    def _current(self) -> tuple[str | None, str]:
+        try:
+            return self._store.current()[0], ""
+        except StoreError as error:
+            return None, str(error)
 
 
 def _circuit(account: Account) -> dict[str, Any]:

@@ -58,7 +58,7 @@ from gw.control.turn_metrics import TurnMetrics
 from gw.control.twilio_api.accounts import Accounts
 from gw.control.twilio_api.transfers import Transfers
 from gw.control.unix_socket import PrivateListener
-from gw.errors import GatewayError
+from gw.errors import GatewayError, text_of
 from gw.scoreboard import Scoreboard, ScoreboardRow
 from metrics import declare, exposition, pages_dir
 from metrics.page import Page, PageError
@@ -336,6 +336,7 @@ class Control:
         if self._spool.was_replaced:
             self._spawn(partial(self._recording.recover_claims, self._bus.calls.owned))
         self._spawn(self._health.keep_gauges)
+        self._spawn(self._health.watch_spool)
         self._spawn(self._spending.run_reads)
         self._spawn(self._spending.run)
         self._spawn(self._machine.run)
@@ -480,7 +481,7 @@ def run(
     try:
         control = Control(config, scoreboard=scoreboard, row=row, is_orphan=is_orphan)
     except (OSError, GatewayError, PageError, ValueError) as error:
-        log.critical("control cannot start: %s", error)
+        log.critical("control cannot start: %s", text_of(error))
         return 1
 
     def on_stop() -> None:

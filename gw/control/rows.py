@@ -11,6 +11,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from gw.call.cost.usage import Used
+
 #: A value of an event's `data`.
 Scalar = str | int | float | bool | None
 #: The kind of an event that is an operator's act.
@@ -123,20 +125,11 @@ class CallDetails(CallRow, frozen=True, kw_only=True):
         return {name: str(value) for name, value in data.items()}
 
 
-class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens of one model used by one stream of a call on one day. `*_in`: without the cached ones."""
+class UsageRow(Used, frozen=True, kw_only=True):
+    """Usage of one model by one stream of a call on one day."""
 
     call_sid: str
     stream_sid: str
-    day: str  # UTC
-    model: str
-    text_in: int = 0
-    text_cached: int = 0
-    text_out: int = 0
-    audio_in: int = 0
-    audio_cached: int = 0
-    audio_out: int = 0
-    cost_usd: float | None = None
 
 
 class TurnRow(msgspec.Struct, frozen=True, kw_only=True):

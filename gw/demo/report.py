@@ -125,8 +125,8 @@ def tables(report: DemoReport) -> Group:
     if report.twin_lateness_ms:
         timing.add_row("the twin's own", *(ms(report.twin_lateness_ms.get(key)) for key in (*QUANTILES, "max")), style="dim")
     broken = report.broken()
-    verdict = [Text(f"not as promised: {sentence}", "red") for sentence in broken]
-    return Group(Text(), calls, Text(), timing, Text(), *(verdict or [Text("All as promised.", "green")]))
+    verdict = [Text(f"broken guarantee: {sentence}", "red") for sentence in broken]
+    return Group(Text(), calls, Text(), timing, Text(), *(verdict or [Text("All guarantees hold.", "green")]))
 
 
 def draw(report: DemoReport, path: Path) -> None:

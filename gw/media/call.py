@@ -31,7 +31,7 @@ from gw.call.quality import Quality
 from gw.call.resume import TURNS_PER_STREAM
 from gw.call.state import CallState, Reason, Result, result_of
 from gw.call.turns import Turn, Turns
-from gw.config import Agent, Route
+from gw.config import Agent, Config, Route
 from gw.media.ai_side import AiSide
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
@@ -77,8 +77,8 @@ class Call:
         self._began_ms = round((self.events.started_at - resumed.began_at) * _MS) if resumed else 0
         self.spending = CallSpending(context, self.events, start, agent_name, agent)
         self.turns = Turns(resumed.n * TURNS_PER_STREAM if resumed else 0)
-        records = route.record and context.config.recording.enabled
-        self.downlink = Downlink(context, start.stream_sid, transport, self.events, records=records)
+        off = _not_recorded_by(context.config, route.record)
+        self.downlink = Downlink(context, start.stream_sid, transport, self.events, records=not off)
         self.ending = CallEnding(context, state, agent_name, agent, self.events, transport.wake)
         warm = context.warm.take(self.sid, agent)
         self.ai = AiSide(context, agent, self._began_ms, self.events.started_s, self.ending.on_crash, warm)
@@ -101,6 +101,8 @@ class Call:
         )
         self.first_word_ms = -1  # how long the caller waited for the agent's first audio
         self.events.on_start(start, agent_name, voice_at, route.variables)
+        if off and self.events.resumed is None:
+            self.events.note("recording_off", by=off)
 
     def restore_conversation(self) -> None:
         """Load the conversation before this stream, for a resumed call. Waits for control, for a moment."""
@@ -249,6 +251,15 @@ class Call:
             ai_first_audio_ms=self.ai.first_audio_ms,
             hub_hold_max_s=self.context.hold_max_s(started_s),
         )
+
+
+def _not_recorded_by(config: Config, records: bool) -> str:
+    """Return why a call is not recorded; empty if it is. `records`: whether its route permits it."""
+    if not config.signed:
+        return "no_credentials"
+    if not config.recording.enabled:
+        return "disabled"
+    return "" if records else "route"
 
 
 def _call_ms(began_ms: int, events: CallEvents) -> int:

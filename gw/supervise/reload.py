@@ -133,7 +133,8 @@ class Reloader:
             log.exception("the reload failed")
             self._report("failed", "the present processes continue to serve", f"the supervisor itself failed: {error!r}")
         else:
-            taken = f"{self._group.plan.workers} worker(s) of the new generation take the calls"
+            workers = self._group.plan.workers
+            taken = f"new calls go to {workers} new worker{'' if workers == 1 else 's'}"
             self._report("done", "a reload would start" if self._is_check else taken)
         finally:
             self._close_unused()

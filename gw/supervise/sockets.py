@@ -76,8 +76,13 @@ def lock(var_dir: Path) -> Lock:
         raise StartError(
             f"a gateway (pid {pid or 'unknown'}) runs in {var_dir}/ already; stop it, or give this one another ops.var_dir"
         ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(fd)
+        remedy = "free some of the disk of ops.var_dir"
+        raise StartError(f"{var_dir}/ cannot be written: {error.strerror}; {remedy}") from None
     return Lock(fd, bool(pid))
 
 

@@ -136,7 +136,7 @@ class Supervisor:
                 self._up = True
                 self._watcher = gevent.spawn(self._group.watch, self._on_check)
                 self._watcher.link_exception(lambda died: self._fail(f"the supervisor itself failed: {died.exception!r}"))
-                log.info("ready: control and %d worker(s)", self.worker_count)
+                log.info("ready: control and %d worker%s", self.worker_count, "" if self.worker_count == 1 else "s")
                 if self._on_ready is not None:
                     self._on_ready(self)
             self._stop.wait()

@@ -14,7 +14,7 @@ import msgspec
 
 from gw.config import Config, host_and_port
 from gw.control.main import Control
-from gw.errors import GatewayError
+from gw.errors import GatewayError, text_of
 from gw.media.shared.greetings import greeting_problems
 from gw.media.worker import Worker
 from metrics.page import PageError
@@ -36,7 +36,7 @@ def problem_of(config: Config, ops_listen: str, admin_socket: str) -> str:
             finally:
                 control.close()
     except (OSError, GatewayError, PageError, ValueError) as error:
-        return str(error)
+        return text_of(error)
     return ""
 
 

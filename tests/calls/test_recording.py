@@ -222,11 +222,10 @@ def switched_off(w: World) -> None:
 
 
 def without_credentials(w: World) -> None:
-    """Without credentials the row has the reason, and the metric counts a skipped recording."""
+    """Without credentials recording is off: no row, and an event has the reason."""
     call = w.twilio.place_call(speech.script(1000))
     assert call.wait(scaled(10.0))
     assert len(call.received_audio) == 480
-    row = final_row(w, call)
-    assert (row.state, row.error_code) == ("failed", None)
-    assert row.reason == "no_credentials"
-    assert (w.twilio.rest.starts, outcomes(w)) == ({}, {"skipped": 1})
+    assert w.gateway.ended(call.call_sid)["recording"] is None
+    assert [event["data"] for event in w.gateway.events("recording_off")] == [{"by": "no_credentials"}]
+    assert (w.twilio.rest.starts, outcomes(w)) == ({}, {})

@@ -125,7 +125,7 @@ def test_a_reload_under_calls_loses_none(r: Running) -> None:
     arriving = gevent.spawn(arrive, r, 3.0)
     done = command(r, "reload")
     assert done.returncode == 0, done.stderr
-    assert "Reloaded: 2 worker(s)" in done.stdout
+    assert "Reloaded: new calls go to 2 new workers" in done.stdout
     until(lambda: "gw_reload_failed 0.0" in r.gateway.metrics(), "the alert of an earlier failure ends")
     until(lambda: len(r.pids()) >= 3, "the new ones are on the bus")
     assert not {before["control"]} & set(r.pids().values())

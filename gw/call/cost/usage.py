@@ -17,7 +17,10 @@ _DAY_S: Final = 86_400
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True):
-    """Usage of one model by one stream of a call on one day. It only grows. `cost_usd`: None without a price."""
+    """Usage of one model by one stream of a call on one day. It only grows. `cost_usd`: None without a price.
+
+    `*_in` is without the cached tokens.
+    """
 
     day: str  # UTC, such as 2026-11-28
     model: str

@@ -18,7 +18,7 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
-from gw.cli.context import EXIT_CODES, Failure, Settings, common_options, names_host, parse_age_s, print_answer
+from gw.cli.context import EXIT_CODES, Failure, Settings, gateway_options, names_host, parse_age_s, print_answer
 from gw.control.rows import CallDetails, CallFilter, ListedCall
 from gw.errors import GatewayError
 
@@ -60,7 +60,7 @@ def complete_sid(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
 
     if names_host(ctx):
         return []
-    settings = Settings(ctx.find_root().params.get("path"))
+    settings = Settings(ctx.find_root().params.get("path"), warns=False)
     live = ctx.info_name in ("hangup", "transfer", "watch")
     with gevent.Timeout(COMPLETION_S, GatewayError("the gateway took too long")):
         try:
@@ -116,7 +116,7 @@ sid_argument = click.argument("call_sid", shell_complete=complete_sid)
 @click.option("--reason", help="Only calls that ended for this reason, such as caller_hangup.")
 @click.option("--cost", is_flag=True, help="Show the cost of the AI, in USD.")
 @click.option("--worst", is_flag=True, help="The longest gaps in the agent's audio first; without --since, of the last day.")
-@common_options
+@gateway_options
 def list_calls(settings: Settings, limit: int, live: bool, cost: bool, as_json: bool, **conditions: Any) -> None:
     """List calls, newest first: time, length, caller, end, recording, SID.
 
@@ -149,7 +149,7 @@ def list_calls(settings: Settings, limit: int, live: bool, cost: bool, as_json: 
 
 @calls.command(short_help="Show everything about one call.", epilog=f"\b\nExample:  gateway.py calls show CA0123\n\n{EXIT_CODES}")
 @sid_argument
-@common_options
+@gateway_options
 def show(settings: Settings, call_sid: str, as_json: bool) -> None:
     """Show one call: its facts, turns, recording, audio quality and events.
 
@@ -172,7 +172,7 @@ def show(settings: Settings, call_sid: str, as_json: bool) -> None:
     f"  gateway.py calls explain CA0123 --json | jq '.findings[] | select(.weight == \"bad\")'\n\n{EXIT_CODES}",
 )
 @sid_argument
-@common_options
+@gateway_options
 def explain(settings: Settings, call_sid: str, as_json: bool) -> None:
     """Explain the audio quality of a call, in sentences with figures, followed by the timeline.
 
@@ -195,7 +195,7 @@ def explain(settings: Settings, call_sid: str, as_json: bool) -> None:
     epilog=f"\b\nExamples:\n  gateway.py calls watch\n  gateway.py calls watch CA0123 --json\n\n{EXIT_CODES}",
 )
 @click.argument("call_sid", required=False, shell_complete=complete_sid)
-@common_options
+@gateway_options
 def watch(settings: Settings, call_sid: str | None, as_json: bool) -> None:
     """Follow one call or all calls, about a second behind.
 
@@ -209,14 +209,14 @@ def watch(settings: Settings, call_sid: str | None, as_json: bool) -> None:
         if call_sid is None:
             watch_all(settings, as_json=as_json)
         else:
-            watch_one(settings, _whole_sid(settings, call_sid), as_json=as_json)
+            watch_one(settings, whole_sid(settings, call_sid), as_json=as_json)
     except KeyboardInterrupt:
         click.echo(err=True)
 
 
 @calls.command(epilog=f"\b\nExample:  gateway.py calls hangup CA0123\n\n{EXIT_CODES}")
 @sid_argument
-@common_options
+@gateway_options
 def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
     """End a live call, with the reason admin_hangup.
 
@@ -224,7 +224,7 @@ def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
     call is not live.
     """
     settings.ask("status")  # fail with exit code 3 before the store is searched, which does not have the live calls
-    sid = _whole_sid(settings, call_sid)
+    sid = whole_sid(settings, call_sid)
     answer = settings.ask("hangup", call_sid=sid)
     print_answer(answer, f"Ending {sid}.", as_json=as_json)
 
@@ -237,7 +237,7 @@ def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
 )
 @sid_argument
 @click.option("--to", required=True, callback=dialled, help="A number in E.164, or sip:user@host.")
-@common_options
+@gateway_options
 def transfer(settings: Settings, call_sid: str, to: str, as_json: bool) -> None:
     """Transfer a live call: Twilio disconnects the agent and dials the other number.
 
@@ -245,7 +245,7 @@ def transfer(settings: Settings, call_sid: str, to: str, as_json: bool) -> None:
     running gateway and Twilio credentials. Exit code 1 if Twilio fails or refuses.
     """
     settings.ask("status")
-    sid = _whole_sid(settings, call_sid)
+    sid = whole_sid(settings, call_sid)
     answer = settings.act("transfer", timeout_s=ACT_S, call_sid=sid, to=to)
     print_answer(answer, f"{sid} is transferred to {to}.", as_json=as_json)
 
@@ -259,7 +259,7 @@ def transfer(settings: Settings, call_sid: str, to: str, as_json: bool) -> None:
 @sid_argument
 @click.option("--twilio", is_flag=True, help="Delete the call's recordings at Twilio too.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@common_options
+@gateway_options
 def forget(settings: Settings, call_sid: str, twilio: bool, yes: bool, as_json: bool) -> None:
     """Remove one call from the store and the spool, and its downloaded recording.
 
@@ -267,7 +267,7 @@ def forget(settings: Settings, call_sid: str, twilio: bool, yes: bool, as_json: 
     running gateway. Exit code 1 if the call has not ended or a part cannot be removed; the error names it.
     """
     settings.ask("status")
-    sid = _whole_sid(settings, call_sid)
+    sid = whole_sid(settings, call_sid)
     if not yes:
         click.confirm(f"Remove {sid}{' here and its recordings at Twilio' if twilio else ''}?", abort=True, err=True)
     done = settings.act("forget", timeout_s=ACT_S, call_sid=sid, twilio=twilio)
@@ -283,7 +283,7 @@ def forget(settings: Settings, call_sid: str, twilio: bool, yes: bool, as_json: 
 
 def _one(settings: Settings, call_sid: str) -> CallDetails:
     """Return a call by its SID or the first digits. Raises Failure."""
-    sid = _whole_sid(settings, call_sid)
+    sid = whole_sid(settings, call_sid)
     call = settings.ask_or_read("call", lambda store: store.call(sid), CallDetails | None, call_sid=sid)
     if call is None:
         raise Failure(f"no call {sid} is known; gateway.py calls list shows the known calls")
@@ -305,12 +305,12 @@ def _recent(
     )
 
 
-def _whole_sid(settings: Settings, call_sid: str) -> str:
+def whole_sid(settings: Settings, call_sid: str) -> str:
     """Complete the first digits of a SID. Raises Failure unless exactly one recent call has them."""
     if len(call_sid) >= SID_CHARS:
         return call_sid
     found = [row.call_sid for row in _recent(settings, quiet=True) if row.call_sid.startswith(call_sid)]
     if len(found) != 1:
         number = "no recent call begins" if not found else f"{len(found)} recent calls begin"
-        raise Failure(f"{number} with {call_sid}; gateway.py calls list shows the recent calls")
+        raise Failure(f"{number} with {call_sid}; list the recent calls with: gateway.py calls list")
     return found[0]

@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from gw.cli.calls import ACT_S, dialled
-from gw.cli.context import EXIT_CODES, Settings, common_options, names_host
+from gw.cli.context import EXIT_CODES, Settings, gateway_options, names_host
 from gw.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _starting_with(text: str, ctx: click.Context, names: Callable[[Config], Iter
     help="The Twilio account: a table under [twilio.accounts]. Default: the account of [twilio].",
 )
 @click.option("--watch", is_flag=True, help="Follow the call until it ends, as in `calls watch`.")
-@common_options
+@gateway_options
 def call(settings: Settings, to: str, caller: str, agent: str, account: str, watch: bool, as_json: bool) -> None:
     """Place a call to TO; once it is answered, the agent talks.
 

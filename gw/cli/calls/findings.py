@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 
 from gw.call.state import Reason
 from gw.call.tool_calls import MCP_PREFIX
-from gw.cli.calls.reason_words import ENDINGS, RECORDING_TROUBLES, REPLACED
+from gw.cli.calls.reason_words import ENDINGS, RECORDING_OFF, RECORDING_TROUBLES, REPLACED
 from gw.cli.calls.waits import KIND, parts, total_ms
 from gw.control.rows import CallDetails, EventRow, QualityRow, Scalar
 
@@ -26,6 +26,8 @@ SLOW_GREETING_MS: Final = 2000
 FRAME_S: Final = 0.020
 #: The guaranteed bound on sending a frame to the kernel.
 SEND_BUDGET_S: Final = 0.001
+#: Fewer frames have no p99.9 worth a sentence: it would be the longest.
+FRAMES_FOR_P999: Final = 1000
 #: Silence after a caller's words from which the caller asks whether the line is dead.
 SLOW_ANSWER_MS: Final = 5000
 #: Wait for an answer, after the caller's last sound, that callers notice.
@@ -181,15 +183,21 @@ def _punctuality(call: CallDetails) -> Iterator[Finding]:
     if not quality:
         return
     p99_s, p999_s, send_s = quality.lateness_p99_s, quality.lateness_p999_s, quality.send_p999_s
+    is_long = (quality.frames_sent or 0) >= FRAMES_FOR_P999
     if p99_s is not None and p99_s >= FRAME_S:
         weight: Weight = "bad" if quality.underrun_ms else "odd"  # without a gap, Twilio's buffer covered it
-        yield Finding(weight, "late frames", f"1 % of the frames left at least {_ms(p99_s)} late (p99.9 {_ms(p999_s)}).")
-    elif p999_s is not None and p999_s >= FRAME_S:
+        rare = f" (p99.9 {_ms(p999_s)})" if is_long else ""
+        yield Finding(weight, "late frames", f"1 % of the frames left at least {_ms(p99_s)} late{rare}.")
+    elif is_long and p999_s is not None and p999_s >= FRAME_S:
         yield Finding("odd", "late frames", f"0.1 % of the frames left at least {_ms(p999_s)} late.")
+    if not is_long:
+        send_s = quality.send_max_s
     if send_s is not None and send_s > SEND_BUDGET_S:
-        yield Finding("odd", "slow sends", f"0.1 % of the sends took at least {_ms(send_s)}, over the guaranteed 1 ms.")
+        share = "0.1 % of the sends took at least" if is_long else "The longest send took"
+        yield Finding("odd", "slow sends", f"{share} {_ms(send_s)}, over the guaranteed 1 ms.")
     elif send_s is not None:
-        yield Finding("good", "sends", f"Sends were within the guaranteed 1 ms: p99.9 {_ms(send_s)}.")
+        measure = "p99.9" if is_long else "the longest"
+        yield Finding("good", "sends", f"Sends were within the guaranteed 1 ms: {measure} {_ms(send_s)}.")
     hold_s = quality.hub_hold_max_s
     if hold_s is not None and hold_s >= FRAME_S and not quality.underrun_ms:
         yield Finding("odd", "a held worker", f"The worker's event loop was held for {_ms(hold_s)}; Twilio's buffer covered it.")
@@ -340,9 +348,11 @@ def _end(call: CallDetails) -> Iterator[Finding]:
 def _recording(call: CallDetails) -> Iterator[Finding]:
     row = call.recording
     if row is None:
-        if call.first_audio_at:
+        if off := recording_off(call):
+            yield Finding("good", "recording", f"Recording was off: {off}.")
+        elif call.first_audio_at:
             yield Finding(
-                "odd", "recording", "No recording was requested, although the caller heard the agent: is recording enabled?"
+                "odd", "recording", "No recording was requested, although the caller heard the agent: see gateway.py status."
             )
         return
     trouble = RECORDING_TROUBLES.get(row.reason or "", "")
@@ -436,6 +446,8 @@ def event_sentence(event: EventRow) -> str:
             return f"the AI was given up: {ENDINGS.get(reason, reason)}"
         case "keys":
             return f"the caller pressed [{data.get('count')} {'key' if data.get('count') == 1 else 'keys'}]"
+        case "recording_off":
+            return f"recording is off: {_by(data)}"
         case "resumed":
             return f"the call resumed on another stream, number {data.get('n')}"
         case "transfer_wanted" | "transferred":
@@ -454,6 +466,11 @@ def event_sentence(event: EventRow) -> str:
             return "  ".join([kind, *(f"{name}={value}" for name, value in data.items() if value not in ("", None))])
 
 
+def recording_off(call: CallDetails) -> str:
+    """Return why a call was not to be recorded; empty if it was, or that is unknown."""
+    return next((_by(event.data) for event in _events(call, "recording_off")), "")
+
+
 # -- phrases -----------------------------------------------------------------------------------------------------------
 
 
@@ -464,6 +481,10 @@ def _events(call: CallDetails, kind: str) -> list[EventRow]:
 def _worded(words: Mapping[str, str], data: Mapping[str, Scalar]) -> str:
     reason = str(data.get("reason", ""))
     return words.get(reason, reason)
+
+
+def _by(data: Mapping[str, Scalar]) -> str:
+    return RECORDING_OFF.get(str(data.get("by")), "as configured")
 
 
 def _detail(data: Mapping[str, Scalar]) -> str:

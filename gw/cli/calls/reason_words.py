@@ -91,3 +91,9 @@ RECORDING_TROUBLES: Final[dict[str, str]] = {
     "unauthorized": "Twilio did not accept the credentials",
     "no_credentials": "no Twilio credentials are configured",
 }
+#: Why a call is not to be recorded: `by` of the event recording_off.
+RECORDING_OFF: Final = {
+    "no_credentials": "no Twilio credentials are configured",
+    "disabled": "recording.enabled is false",
+    "route": "its route has record = false",
+}

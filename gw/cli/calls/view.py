@@ -8,6 +8,7 @@ from typing import Final
 from rich.text import Text
 
 from gw.call.cost.usage import KINDS
+from gw.cli.calls.findings import recording_off
 from gw.cli.calls.waits import KIND, parts, total_ms, waits_of
 from gw.control.rows import CallDetails, QualityRow, RecordingRow, TurnRow
 from gw.terminal import Column, console, dash, duration, ending, facts, local_time, milliseconds, print_rows, usd
@@ -47,7 +48,8 @@ def _facts(call: CallDetails) -> Iterator[tuple[str, str | Text]]:
     yield "worker", f"{dash(call.worker)} on {dash(call.host)}"
     recording = call.recording
     if recording is None:
-        yield "recording", "none"
+        off = recording_off(call)
+        yield "recording", f"off: {off}" if off else "none"
         return
     after = "" if recording.trigger_ms is None else f", {recording.trigger_ms} ms after the first audio"
     yield "recording", f"{recording.state} {dash(recording.recording_sid)}{after}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from gw.cli.calls import began
-from gw.cli.context import EXIT_CODES, Settings, common_options
+from gw.cli.context import EXIT_CODES, Settings, gateway_options
 from gw.control.rows import EventRow
 
 
@@ -15,7 +15,7 @@ from gw.control.rows import EventRow
 )
 @click.option("--since", callback=began, help="Only acts since: 30m, 12h, 7d, 2026-11-28 or 2026-11-28T09:30.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of acts, newest first.")
-@common_options
+@gateway_options
 def audit(settings: Settings, since: float | None, limit: int, as_json: bool) -> None:
     """List commands that changed something on any machine of this store: time, user, command, outcome.
 

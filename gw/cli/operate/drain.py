@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from gw.cli.context import EXIT_CODES, Failure, Settings, Unreachable, common_options, print_answer
+from gw.cli.context import EXIT_CODES, Failure, Settings, Unreachable, counted, gateway_options, print_answer
 
 #: Interval for counting the remaining calls.
 POLL_S: Final = 0.5
@@ -29,7 +29,7 @@ machine_option = click.option(
     help="With --wait: the longest wait, in seconds.",
 )
 @machine_option
-@common_options
+@gateway_options
 def drain(settings: Settings, wait: bool, timeout_s: float | None, machine: str | None, as_json: bool) -> None:
     """Take this machine out of service: /readyz answers 503, new callers get the [overflow] answer, live calls continue.
 
@@ -57,7 +57,8 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, machine: str 
     if as_json:
         print_json({**answer, "calls_left": left})
     elif left:
-        raise Failure(f"{left} call(s) are left; they continue, and new ones are still refused")
+        calls = counted(left, "call is left and continues", "calls are left and continue")
+        raise Failure(f"{calls}; new ones are still refused")
     else:
         click.echo("Drained: new calls are refused, " + ("live ones continue." if left is None else "and no call is left."))
     if left:
@@ -66,7 +67,7 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, machine: str 
 
 @click.command(short_help="Accept calls on this machine again.", epilog=f"\b\nExample:  gateway.py undrain\n\n{EXIT_CODES}")
 @machine_option
-@common_options
+@gateway_options
 def undrain(settings: Settings, machine: str | None, as_json: bool) -> None:
     """Accept calls on this machine again, after `drain`."""
     if machine is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gw.cli.context import ADMIN_TIMEOUT_S, EXIT_CODES, Settings, common_options
+from gw.cli.context import ADMIN_TIMEOUT_S, EXIT_CODES, Settings, gateway_options
 
 LEVELS = ("debug", "info", "warning", "error", "configured")
 
@@ -18,7 +18,7 @@ LEVELS = ("debug", "info", "warning", "error", "configured")
 )
 @click.argument("level", required=False, type=click.Choice(LEVELS))
 @click.option("--process", default="", help="One process, by its name in the log: control, worker-0, ... Default: all.")
-@common_options
+@gateway_options
 def loglevel(settings: Settings, level: str | None, process: str, as_json: bool) -> None:
     """Show the log level of each process, or set it to LEVEL.
 

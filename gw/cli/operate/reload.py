@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from gw.cli.context import EXIT_CODES, Failure, Settings, Unreachable, common_options
+from gw.cli.context import EXIT_CODES, Failure, Settings, Unreachable, gateway_options
 
 #: Longest step: the check, the start of one worker, or the replacement of control. Each is bounded.
 STEP_S: Final = 120.0
@@ -17,7 +17,7 @@ POLL_S: Final = 0.1
 
 @click.command(short_help="Load new code and configuration without losing a call.", epilog=EXIT_CODES)
 @click.option("--check", is_flag=True, help="Only report whether a reload would start: replace nothing.")
-@common_options
+@gateway_options
 def reload(settings: Settings, check: bool, as_json: bool) -> None:
     """Replace all workers and control by processes with the present code and configuration file.
 

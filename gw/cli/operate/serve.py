@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from gw.cli.context import EXIT_CODES_HERE, Settings, config_option, pass_settings
+from gw.cli.context import EXIT_CODES_HERE, Settings, local_config_option, pass_settings
 
 if TYPE_CHECKING:
     from gw.config import Config
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Run the gateway.", epilog=EXIT_CODES_HERE)
-@config_option
+@local_config_option
 @pass_settings
 def serve(settings: Settings) -> None:
     """Run the gateway: one control process and the media workers, until SIGTERM or Ctrl-C.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gw.cli.context import EXIT_CODES, Settings, common_options
+from gw.cli.context import EXIT_CODES, Settings, counted, gateway_options
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -22,7 +22,7 @@ SHOWN_FRAMES: Final = 4
 @click.command(short_help="Show the state of the running gateway.", epilog=EXIT_CODES)
 @click.option("--holds", is_flag=True, help="Show holds of a worker's hub over 1 ms, with their stacks, instead.")
 @click.option("--fleet", is_flag=True, help="Show all gateways of the store instead.")
-@common_options
+@gateway_options
 def status(settings: Settings, holds: bool, fleet: bool, as_json: bool) -> None:
     """Show the state of the running gateway: readiness, workers, calls, store, recordings.
 
@@ -143,24 +143,28 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
     is_usable = store["reachable"] and store.get("schema", "unknown") in ("ready", "unknown")  # an older gateway has none
     yield "store", f"{store['kind']}, revision {store['revision']}" if is_usable else Text(store["problem"], "red")
     waiting, set_aside = document["backlog"], document["poison"]
-    yield "spool", f"{waiting} events wait for the store" if waiting else "empty"
+    yield "spool", counted(waiting, "event waits for the store", "events wait for the store") if waiting else "empty"
     if set_aside:
-        yield "", Text(f"{set_aside} events were refused by the store; see gateway.py db poison list", "red")
+        refused = counted(set_aside, "event was", "events were")
+        yield "", Text(f"{refused} refused by the store; see gateway.py db poison list", "red")
     if document["cut_values"]:
-        yield "", Text(f"{document['cut_values']} values were shortened to fit the store", "yellow")
+        cut = counted(document["cut_values"], "value was", "values were")
+        yield "", Text(f"{cut} shortened to fit the store", "yellow")
     if document["claims"]:
-        yield "", Text(f"{document['claims']} recordings are claimed in the spool while the store is down", "yellow")
+        claims = counted(document["claims"], "recording is", "recordings are")
+        yield "", Text(f"{claims} claimed in the spool while the store is down", "yellow")
     if (jobs := document.get("jobs")) and jobs["open"]:  # an older gateway has none
         yield (
             "jobs",
-            f"{jobs['open']} requests to your endpoints without a result, the oldest for {duration(jobs['oldest_s'])}",
+            f"{counted(jobs['open'], 'request', 'requests')} to your endpoints without a result, "
+            f"the oldest for {duration(jobs['oldest_s'])}",
         )
     twilio = document["twilio"]
     for name, account in {"twilio": twilio, **twilio.get("accounts", {})}.items():  # an older gateway has one account
         if account["circuit"] not in ("closed", "none"):
             yield name, Text(f"down, recordings wait: {account['problem']}", "red")
     done = ", ".join(f"{count} {outcome}" for outcome, count in document["recordings"].items() if count)
-    yield "recordings", done or "none yet"
+    yield "recordings", done or ("none yet" if document["signed"] else "off, without Twilio credentials")
 
 
 def worker_state(row: dict[str, Any]) -> Text:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gw.cli.context import EXIT_CODES, Settings, Unreachable, common_options
+from gw.cli.context import EXIT_CODES, Settings, Unreachable, counted, gateway_options
 from gw.cli.operate.status import worker_state
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ Row = dict[str, Any]
 HISTORY: Final = 60
 #: Calls requested, more than a screen shows.
 LIMIT: Final = 200
+#: Bound on the request for them, which queries the store.
+CALLS_S: Final = 2.0
 #: Calls and holds shown without a screen.
 SHOWN_CALLS, SHOWN_HOLDS = 15, 3
 #: Lines of a screen besides calls, workers and holds: facts, titles, blanks.
@@ -49,7 +51,7 @@ _LOWEST, _HIGHEST = -5.0, -1.0
 )
 @click.option("--once", is_flag=True, help="Print once and exit; the default unless the output is a terminal.")
 @click.option("--interval", type=click.FloatRange(0.2, 60.0), default=1.0, show_default=True, help="Seconds between updates.")
-@common_options
+@gateway_options
 def top(settings: Settings, once: bool, interval: float, as_json: bool) -> None:
     """Watch the running gateway until Ctrl-C: calls, lateness of frames, holds of the workers.
 
@@ -83,15 +85,26 @@ def top(settings: Settings, once: bool, interval: float, as_json: bool) -> None:
 
 
 def sample(settings: Settings) -> Row:
-    """Return the gateway's status, live calls and worst recent holds. Raises Unreachable."""
+    """Return the gateway's status, live calls and worst recent holds. Raises Unreachable.
+
+    The live calls come from the store; while it gives no answer they are empty, and the rest, from memory, is complete.
+    """
+    from gw.control.admin.client import Refused
+
     status = settings.ask("status")
+    calls: list[Row] = []
+    if status["store"]["reachable"]:
+        try:
+            calls = settings.ask("calls", timeout_s=CALLS_S, limit=LIMIT, open_only=True)
+        except (Refused, Unreachable) as error:
+            status["store"] = {**status["store"], "reachable": False, "problem": str(error)}
     holds: list[Row] = settings.ask("holds")
     lateness = [worker["lateness_p99_s"] for worker in status["workers"] if worker["lateness_p99_s"] >= 0.0]
     return {
         "at": time.time(),
         "lateness_p99_s": max(lateness, default=None),
         "status": status,
-        "calls": settings.ask("calls", limit=LIMIT, open_only=True),
+        "calls": calls,
         "holds": sorted(holds, key=lambda hold: -hold["wall_s"])[:SHOWN_HOLDS],
     }
 
@@ -125,15 +138,19 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
     running = f"{status['version']} on {status['host']}, up {duration(status['uptime_s'])} since start or reload, "
     lateness = Text(f"p99 {milliseconds(seen['lateness_p99_s'])} ms  ")
     lateness.append_text(sparkline(list(history)[-max(1, console().width - _BESIDE_LINE) :]))
+    events = counted(status["backlog"], "event", "events")
+    claims = counted(status["claims"], "recording", "recordings")
     rows: list[tuple[str, str | Text]] = [
         ("gateway", Text.assemble(running, ready)),
         ("calls", f"{status['calls']} of {fleet['capacity']}, {fleet['reserved']} reserved"),
         ("lateness", lateness),
-        ("waiting", f"{status['backlog']} events in the spool, {status['claims']} recordings claimed there"),
+        ("waiting", f"{events} in the spool, {claims} claimed there"),
     ]
     budget = status.get("budget", {})  # an older gateway has none
     if budget.get("limit_usd"):
         rows.append(("budget", f"{usd(budget['spent_usd'])} of {usd(budget['limit_usd'])} spent on {budget['day']}, UTC"))
+    if not status["store"]["reachable"]:
+        rows.append(("store", Text(f"{status['store']['problem']}; the live calls are not listed", "red")))
     if away or reasons:
         rows.append(("", Text(away or reasons, "red" if away else "yellow")))
     processes = {process["name"]: process for process in fleet["processes"]}

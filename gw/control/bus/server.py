@@ -137,6 +137,15 @@ class BusServer:
         """Return long holds of the workers' hubs, newest first."""
         return self._workers.holds()
 
+    def check_spool(self) -> None:
+        """Commit to the spool, and note the outcome in `spool_problem`."""
+        try:
+            self._spool.check()
+        except SpoolError as error:
+            self.spool_problem = str(error)
+        else:
+            self.spool_problem = ""
+
     def check_owner(self, call_sid: str) -> None:
         """If the call's worker is dead, take its calls now, not at the next check."""
         worker = self._owner(call_sid)

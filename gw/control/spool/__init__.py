@@ -16,6 +16,7 @@ the store, and the gateway continues.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import sqlite3
 import time
@@ -30,7 +31,7 @@ from gw.control.jobs.lifecycle import Job
 from gw.control.store import HeldClaim
 from gw.control.store.one_thread import OneThread
 from gw.control.store.sqlite_file import open_sqlite, shrink
-from gw.errors import GatewayError
+from gw.errors import GatewayError, text_of
 
 T = TypeVar("T")
 
@@ -53,6 +54,14 @@ _REWRITE_BYTES: Final = 64 << 20
 _DAY_S: Final = 86_400
 #: Primary result codes of a file that is not a database, or a broken one.
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+#: Errors of a full disk or a quota; SQLite reports a limit on the size of files as a failed write.
+_DISK: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_REMEDIES: Final = dict.fromkeys(
+    (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM),
+    "the gateway's user must be able to write there, see ops.var_dir",
+)
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -125,7 +134,7 @@ class Spool:
             self._db: sqlite3.Connection = self._thread.run(self._open_or_replace)
         except (sqlite3.Error, OSError) as error:
             self._thread.close()
-            raise SpoolError(f"the spool {self._path} failed: {error}") from error
+            raise self._failed(error) from error
         except SpoolError:
             self._thread.close()
             raise
@@ -158,6 +167,11 @@ class Spool:
                 return work(self._db)
 
         return self._run(commit)
+
+    def check(self) -> None:
+        """Commit a row of no worker. Raises SpoolError while the disk accepts nothing."""
+        row = "INSERT OR REPLACE INTO instances (instance, last, heard_at) VALUES ('check', 0, ?)"
+        self.transact(lambda db: db.execute(row, (time.time(),)))
 
     def last(self, instance: str) -> int:
         """Return the highest number ever accepted from this worker process; 0 for an unknown process."""
@@ -359,6 +373,13 @@ class Spool:
             self._path.name,
         )
 
+    def _failed(self, error: Exception) -> SpoolError:
+        """Return the error for people, with its remedy if there is one."""
+        number = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        is_full = number in _DISK or getattr(error, "errno", 0) in _NO_SPACE
+        remedy = "free some of the disk of ops.var_dir" if is_full else _REMEDIES.get(number, "")
+        return SpoolError(f"the spool {self._path} failed: {text_of(error)}{f'; {remedy}' if remedy else ''}")
+
     # -- in the spool's thread -----------------------------------------------------------------------------------------
 
     def _open_or_replace(self) -> sqlite3.Connection:
@@ -445,7 +466,7 @@ class Spool:
                 self.on_replaced()
                 raise
         except (sqlite3.Error, OSError) as error:
-            raise SpoolError(f"the spool {self._path} failed: {error}") from error
+            raise self._failed(error) from error
 
 
 def _let_shrink(db: sqlite3.Connection) -> None:

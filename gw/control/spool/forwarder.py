@@ -26,7 +26,7 @@ from gevent.lock import BoundedSemaphore
 
 from gw import bus
 from gw.control.spool import Entry, Spool, SpoolError
-from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
+from gw.control.store import Stamped, Store, StoreError, StoreMisconfigured, StoreUnavailable
 from gw.errors import GatewayError
 
 log = logging.getLogger(__name__)
@@ -226,7 +226,7 @@ class Forwarder:
     def _on_failure(self, error: Exception) -> None:
         refuses = isinstance(error, _RefusedAllError)
         if not self._failures or refuses > self._refuses:
-            level = logging.ERROR if refuses else logging.WARNING
+            level = logging.ERROR if refuses or isinstance(error, StoreMisconfigured) else logging.WARNING
             log.log(level, "the store accepts no events, they wait in the spool: %s", error)
         self._refuses = refuses
         self._on_refusing(refuses)

@@ -37,7 +37,7 @@ from gw.control.store import gateways, migrations, reads, retention
 from gw.control.store import recordings as claims
 from gw.control.store.engine import open_backend
 from gw.control.store.events import Rows, Stamped, apply, merge
-from gw.control.store.faults import StoreError, StoreUnavailable
+from gw.control.store.faults import StoreError, StoreMisconfigured, StoreUnavailable
 from gw.control.store.gateways import Claimed, Report
 from gw.control.store.migrations import SchemaAheadError
 from gw.control.store.reads import Numbered
@@ -56,6 +56,7 @@ __all__ = [
     "Stamped",
     "Store",
     "StoreError",
+    "StoreMisconfigured",
     "StoreUnavailable",
     "claimant_of",
 ]

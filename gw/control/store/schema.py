@@ -13,7 +13,7 @@ from typing import Final
 
 from gevent.event import Event
 
-from gw.control.store import SchemaAheadError, Store, StoreError, StoreUnavailable
+from gw.control.store import SchemaAheadError, Store, StoreError, StoreMisconfigured, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ class Schema:
                 self._store.upgrade()
             except StoreError as error:
                 if str(error) != self.problem:
-                    level = logging.WARNING if isinstance(error, StoreUnavailable) else logging.ERROR
-                    log.log(level, "the store's schema is not ready: %s", error)
+                    passes = isinstance(error, StoreUnavailable) and not isinstance(error, StoreMisconfigured)
+                    log.log(logging.WARNING if passes else logging.ERROR, "the store's schema is not ready: %s", error)
                 self.problem = str(error)
                 is_away = isinstance(error, StoreUnavailable)
                 if not is_away:

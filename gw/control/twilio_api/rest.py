@@ -28,12 +28,13 @@ from twilio.base.exceptions import (  # type: ignore[import-untyped]
 )
 from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-untyped]
 from twilio.rest import Client  # type: ignore[import-untyped]
-from urllib3.exceptions import ConnectTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError
 
 from gw.bounded import OutOfTimeError, within
 from gw.config import Account, Config
 from gw.config.rules import is_loopback
 from gw.control.twilio_api.answers import Listed, RestError, Started, classify, parse_count, parse_retry_after
+from gw.errors import text_of
 
 #: Kept connections per host; a request beyond them waits within its own bound.
 POOL_CONNECTIONS: Final = 16
@@ -260,15 +261,30 @@ def _media_of(response: requests.Response, start: int) -> Media:
 
 def _transport(error: requests.RequestException) -> RestError:
     """The error for a request without an answer: `unreachable` only if nothing can have been sent."""
+    host = urlsplit(str(getattr(error.request, "url", "") or "")).netloc or "Twilio"
+    why = "the connection failed"
     seen: BaseException | None = error
     for _ in range(10):  # the chain of causes is short; the bound guards against a cycle
         if seen is None:
             break
-        if isinstance(seen, ConnectTimeoutError | ConnectionRefusedError | ssl.SSLCertVerificationError):
-            return RestError("unreachable", 0, 0, str(error))
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return _unreachable(host, f"its certificate is not valid ({seen.verify_message})")
+        if isinstance(seen, NameResolutionError):
+            return _unreachable(host, "its name has no address")
+        if isinstance(seen, ConnectTimeoutError | ConnectionRefusedError):  # the first is also any failed connect
+            cause = seen.__cause__ or seen
+            return _unreachable(host, text_of(cause) if isinstance(cause, OSError) and cause.strerror else "no answer in time")
+        if isinstance(seen, OSError) and seen.strerror:
+            why = text_of(seen)
+        elif isinstance(seen, TimeoutError | requests.Timeout):
+            why = "no answer in time"
         reason = getattr(seen, "reason", None)
         inner = seen.args[0] if seen.args else None
         seen = next((e for e in (reason, inner, seen.__cause__, seen.__context__) if isinstance(e, BaseException)), None)
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema | requests.exceptions.MissingSchema):
         return RestError("rejected", 0, 0, str(error))
-    return RestError("timeout", 0, 0, str(error))
+    return RestError("timeout", 0, 0, f"{host}: {why}")
+
+
+def _unreachable(host: str, why: str) -> RestError:
+    return RestError("unreachable", 0, 0, f"no connection to {host}, {why}; check twilio.api_base and the network")

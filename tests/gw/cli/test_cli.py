@@ -69,6 +69,15 @@ def test_a_command_starts_without_heavy_imports() -> None:
     assert heavy & loaded == set()
 
 
+@pytest.mark.parametrize(("word", "near"), [("statsu", "status"), ("recording", "recordings"), ("undrian", "undrain")])
+def test_an_unknown_command_names_a_similar_one(cli: CommandLine, word: str, near: str) -> None:
+    assert re.search(rf"No such command '{word}'\. .*\b{near}\b", cli.run(word).stderr)
+
+
+def test_a_command_for_this_machine_only_offers_no_other(cli: CommandLine) -> None:
+    assert "--host" not in cli.run("serve", "--help").output
+
+
 @pytest.mark.parametrize("words", [["nonsense"], ["calls", "list", "--limit", "0"], ["calls", "show"], ["completion", "tcsh"]])
 def test_wrong_usage_exits_with_2(cli: CommandLine, words: list[str]) -> None:
     result = cli.run(*words)

@@ -48,7 +48,10 @@ def test_commands_that_need_the_gateway_exit_with_3(cli: CommandLine, store: Sto
     for words in (["status"], ["calls", "hangup", LIVE], ["calls", "watch"], ["calls", "transfer", LIVE, "--to", "+15551234567"]):
         result = cli.run(*words)
         assert result.exit_code == 3
-        assert result.stderr == f"Error: no gateway answers on {cli.admin_socket}; start one with: gateway.py serve\n"
+        assert result.stderr == (
+            f"Error: no gateway answers on {cli.admin_socket}; start one with: gateway.py serve, or name another socket with "
+            "--config or --socket\n"
+        )
 
 
 def test_a_failure_is_a_document(cli: CommandLine) -> None:
@@ -66,6 +69,43 @@ def test_a_socket_that_does_not_answer_is_not_reachable(cli: CommandLine, monkey
     assert result.exit_code == 3
     assert "no answer within 0.05 s" in result.stderr
     assert "start one" not in result.stderr, "a gateway runs, and is busy"
+
+
+def test_the_store_is_read_while_the_gateway_gives_no_answer(
+    cli: CommandLine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gw.cli.context.ADMIN_TIMEOUT_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(cli.admin_socket))
+        deaf.listen()
+        result = cli.run("calls", "list")
+    assert LIVE in result.stdout
+    assert result.stderr == "The gateway gives no answer; showing the contents of its store.\n"
+
+
+def test_an_error_elsewhere_in_the_file_takes_no_command_away(cli: CommandLine, gateway: list[str]) -> None:
+    cli.config.write_text(cli.config.read_text() + "[media]\nlead = 5\n")
+    result = cli.run("status")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "Warning: the configuration has errors, which a reload or restart would refuse:\n"
+        "  media.lead is unknown: did you mean media.lead_ms?\n"
+    )
+    assert cli.run("talk", "--no-browser").exit_code == 0
+
+
+def test_a_socket_can_be_named_instead_of_the_files(cli: CommandLine, gateway: list[str]) -> None:
+    cli.config.write_text("nothing of this is TOML")
+    assert "--socket" in cli.run("status").stderr
+    result = cli.run("status", "--socket", str(cli.admin_socket))
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_without_a_gateway_a_file_with_an_error_is_refused(cli: CommandLine, store: Store) -> None:
+    """Its store may be another one."""
+    cli.config.write_text(cli.config.read_text() + "[media]\nlead = 5\n")
+    result = cli.run("calls", "list")
+    assert (result.exit_code, result.stdout) == (1, "")
 
 
 def test_reading_creates_no_store(cli: CommandLine) -> None:

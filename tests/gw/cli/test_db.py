@@ -15,7 +15,7 @@ from tests.gw.cli.conftest import BEGAN, ENDED, LIVE, CommandLine
 def test_refused_events_are_listed_and_retried(cli: CommandLine, gateway: list[str]) -> None:
     assert cli.run("db", "poison", "list").stdout.splitlines()[1].split()[-2:] == ["120", "no"]
     assert cli.document("db", "poison", "list")[0]["id"] == 7
-    assert cli.run("db", "poison", "retry").stdout == "2 events are sent to the store again, 0 stay in the list.\n"
+    assert cli.run("db", "poison", "retry").stdout == "2 events are sent to the store again; 0 stay in the list.\n"
     assert cli.document("db", "poison", "retry", "7") == {"queued": 1, "set_aside": 0}
 
 
@@ -47,7 +47,7 @@ def test_refused_events_are_exported_and_dropped(cli: CommandLine, gateway: list
     assert cli.run("db", "poison", "drop", "7", "--all").exit_code == 2
     assert cli.run("db", "poison", "drop", "7").exit_code == 1, "no answer to the question"
     assert cli.document("db", "poison", "drop", "7", "--yes") == {"dropped": 1, "set_aside": 0}
-    assert cli.run("db", "poison", "drop", "--all", "--yes").stdout == "2 events were deleted, 0 stay in the list.\n"
+    assert cli.run("db", "poison", "drop", "--all", "--yes").stdout == "2 events were deleted; 0 stay in the list.\n"
 
 
 def test_old_calls_are_purged(cli: CommandLine, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,8 +58,8 @@ def test_old_calls_are_purged(cli: CommandLine, store: Store, monkeypatch: pytes
     assert "0 calls" in cli.run("db", "purge", "--older-than", "30d", "--yes").stdout, "its recording is not finished"
     store.claim_recording(ENDED, "AC1", "me/1", BEGAN)
     store.update_recording(ENDED, state="completed")
-    assert cli.run("db", "purge", "--older-than", "30d", "--dry-run").stdout == "1 calls would be removed.\n"
-    assert cli.run("db", "purge", "--older-than", "30d", "--yes").stdout == "1 calls and 0 other events were removed.\n"
+    assert cli.run("db", "purge", "--older-than", "30d", "--dry-run").stdout == "1 call would be removed.\n"
+    assert cli.run("db", "purge", "--older-than", "30d", "--yes").stdout == "Removed 1 call and 0 other events.\n"
     assert [call.call_sid for call in store.calls()] == [LIVE]
 
 

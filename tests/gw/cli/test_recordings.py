@@ -30,8 +30,15 @@ def test_a_recording_is_retried(cli: CommandLine, gateway: list[str], store: Sto
     assert cli.run("recordings", "retry", ENDED).stdout == "The call's recording is completed: RE1.\n"
 
 
+def test_the_first_digits_of_a_sid_suffice(cli: CommandLine, gateway: list[str], store: Store) -> None:
+    store.claim_recording(ENDED, "AC1", "me/1", 1.0)
+    store.update_recording(ENDED, state="completed", recording_sid="RE1")
+    assert cli.run("recordings", "retry", ENDED[:6]).stdout == "The call's recording is completed: RE1.\n"
+    assert "no recent call begins with CA9" in cli.run("recordings", "retry", "CA9").stderr
+
+
 def test_recordings_are_reconciled(cli: CommandLine, gateway: list[str]) -> None:
     assert cli.run("recordings", "reconcile").stdout.startswith(
-        "3 recordings were unfinished; 1 were looked up at Twilio, 1 of these are finished;"
+        "3 recordings pending: checked 1 with Twilio, resolved 1, retried 1, waiting 1."
     )
     assert cli.document("recordings", "reconcile")["settled"] == 1

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -21,15 +22,27 @@ from gw.config import (
     Greeting,
     Keys,
     Media,
+    Ops,
     Say,
     Secrets,
     Server,
+    Store,
     Tool,
     Turns,
     field_of,
 )
 from gw.config.credentials import FOLDERS
-from gw.config.load import CONFIG_VARIABLE, FOLDER_VARIABLE, environment_example, example, load, problems, show, variables_of
+from gw.config.load import (
+    CONFIG_VARIABLE,
+    FOLDER_VARIABLE,
+    admin_socket,
+    environment_example,
+    example,
+    load,
+    problems,
+    show,
+    variables_of,
+)
 from gw.errors import ConfigError
 from tests.examples import examples
 
@@ -58,8 +71,54 @@ def _one(found):
 # -- what is in force -------------------------------------------------------------------------------------------------
 
 
+def beside(folder: Path) -> Config:
+    """Return the defaults with the paths of a file in `folder`."""
+    ops = Ops(admin_socket=f"{folder}/var/admin.sock", var_dir=f"{folder}/var")
+    return Config(ops=ops, store=Store(url=f"sqlite:///{folder}/var/submilli.db"))
+
+
 def test_without_a_file_all_keys_have_defaults():
-    assert load(None, {}) == Config()
+    assert load(None, {}) == beside(Path.cwd())
+
+
+def test_relative_paths_begin_at_the_folder_of_the_file(write, tmp_path, monkeypatch):
+    path = write('[ops]\nvar_dir = "v"\nadmin_socket = "/run/a.sock"\n[recording]\nfetch_dir = "calls"\n')
+    monkeypatch.chdir(tmp_path.parent)
+    for named, environ in ((path, {}), (Path(path.parent.name, path.name), {}), (path, {FOLDER_VARIABLE: str(tmp_path)})):
+        config = load(named, environ)
+        assert (config.ops.var_dir, config.ops.admin_socket) == (f"{tmp_path}/v", "/run/a.sock")
+        assert config.recording.fetch_dir == f"{tmp_path}/calls"
+        assert config.store.url == f"sqlite:///{tmp_path}/var/submilli.db"
+
+
+def test_the_admin_socket_of_a_file_with_errors_elsewhere(write, tmp_path):
+    own = '[ops]\nadmin_socket = "a.sock"\n'
+    assert admin_socket(write(own), {}) == (tmp_path / "a.sock", [])
+    assert admin_socket(None, {}) == (Path.cwd() / "var/admin.sock", [])
+    for wrong in ("[media]\nlead = 5\n", "[server]\nworkers = 'many'\n", "[media]\nlead_ms = \n", "x = 'y\n", "{"):
+        for text in (wrong + own, own + wrong):
+            path, found = admin_socket(write(text), {})
+            assert (path, len(found)) == (tmp_path / "a.sock", 1), text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[ops]\nadmin_socket = "a.sock\n',
+        '[ops]\nadmin_sockte = "a.sock"\n',
+        "[ops]\nadmin_socket = 5\n",
+        '[ops\nadmin_socket = "a.sock"\n',
+        '[ops]\nadmin_socket = "a.sock"\n' + "x = \n" * 30,
+        b"\xff",
+    ],
+)
+def test_a_socket_that_may_be_another_one_is_refused(tmp_path, text):
+    path = tmp_path / "submilli.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    for named in (path, tmp_path / "missing.toml"):
+        with pytest.raises(ConfigError) as raised:
+            admin_socket(named, {})
+        assert raised.value.problems[-1] == "a running gateway can be named with --socket too"
 
 
 def test_keys_of_the_file_and_secrets_of_the_environment(write):
@@ -95,7 +154,7 @@ def test_the_environment_names_the_file_unless_a_path_is_given(write):
     given = write("[media]\nlead_ms = 60\n", "given.toml")
     assert load(None, {CONFIG_VARIABLE: str(named)}).media == Media(lead_ms=40)
     assert load(given, {CONFIG_VARIABLE: str(named)}).media == Media(lead_ms=60)
-    assert load(None, {CONFIG_VARIABLE: ""}) == Config()
+    assert load(None, {CONFIG_VARIABLE: ""}) == beside(Path.cwd())
 
 
 @pytest.mark.parametrize(
@@ -413,7 +472,8 @@ def test_a_worker_imports_no_library_of_schemas(write):
 
 
 def test_the_example_equals_the_defaults(write):
-    assert load(write(example()), {}) == Config()
+    path = write(example())
+    assert load(path, {}) == beside(path.parent)
 
 
 def test_the_example_names_every_key():

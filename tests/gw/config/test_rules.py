@@ -76,8 +76,9 @@ def test_valid_configurations(config):
         (Config(server=Server(public_url="https://voice.example.com ")), ["server.public_url"]),
         (Config(server=Server(public_url="https://voice.example.com?x=1")), ["server.public_url"]),
         (Config(server=Server(public_url="https://voice.example.com:port")), ["server.public_url"]),
+        (Config(server=Server(public_url="http://voice.example.com")), ["server.public_url"]),
         (
-            Config(server=Server(listen="0.0.0.0:8080", public_url="http://voice.example.com"), **CREDENTIALS),
+            Config(server=Server(listen="0.0.0.0:8080", public_url="http://localhost"), **CREDENTIALS),
             ["server.public_url"],
         ),
         (Config(server=Server(listen="0.0.0.0:8080"), **CREDENTIALS), ["server.public_url"]),

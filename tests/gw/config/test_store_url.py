@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import gw.config
 from gw.config import Config
 from gw.config.rules import broken_rules
-from gw.config.store_url import MysqlUrl, SqliteUrl, parse_store_url
+from gw.config.store_url import MysqlUrl, SqliteUrl, parse_store_url, with_absolute_paths
 from gw.control.store.engine import open_backend
 from gw.errors import ConfigError
 
@@ -35,6 +37,22 @@ def test_a_mysql_url_may_have_options() -> None:
     assert url == MysqlUrl(
         "m@e", "", None, "calls", {"unix_socket": "/run/s", "ssl_ca": "/b"}, {"ssl": True, "ssl_verify": False}
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("sqlite:///var/x.db", "sqlite:////a%20b/var/x.db"),
+        ("sqlite:////var/x.db", "sqlite:////var/x.db"),
+        ("sqlite:///%2Fx.db", "sqlite:///%2Fx.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("mysql://m@h/d?ssl_ca=ca.pem&ssl_key=/k.pem", "mysql://m@h/d?ssl_ca=/a%20b/ca.pem&ssl_key=/k.pem"),
+        ("mysql://m@/d?unix_socket=s", "mysql://m@/d?unix_socket=/a%20b/s"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_relative_paths_begin_at_a_folder(text: str, path: str) -> None:
+    assert with_absolute_paths(text, Path("/a b")) == path
 
 
 REFUSED = [

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gevent
+import msgspec
 import pytest
 
 import gw.config
@@ -126,6 +127,7 @@ def test_a_gateway_whose_id_is_held_elsewhere_is_not_ready(rig: Rig) -> None:
 
 def test_other_problems_are_reported_and_do_not_change_readiness(rig: Rig) -> None:
     worker = rig.worker()
+    rig.health._config = msgspec.structs.replace(rig.health._config, recording=gw.config.Recording(enabled=False))
     rig.store_problem = "it is away"
     rig.bus.spool_problem = "the disk is full"
     rig.bus._version_problem = "worker 1 speaks 9"
@@ -146,6 +148,46 @@ def test_other_problems_are_reported_and_do_not_change_readiness(rig: Rig) -> No
     assert readiness(rig)[0], "while the spool fails workers reconnect repeatedly"
 
 
+def test_a_spool_that_cannot_be_written_ends_readiness_where_calls_are_recorded(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = rig.worker()
+    rig.bus.spool_problem = "the disk is full"
+    assert readiness(rig) == (
+        False,
+        ["calls would not be recorded, the disk is full", "events stay with the workers, the disk is full"],
+    )
+    monkeypatch.setattr(health, "SPOOL_LOOK_S", 0.01)
+    watching = gevent.spawn(rig.health.watch_spool)
+    with gevent.Timeout(scaled(10)):
+        while not readiness(rig)[0]:
+            gevent.sleep(0.01)
+    watching.kill()
+    monkeypatch.setattr(health, "FULL_BYTES", 1 << 62)
+    monkeypatch.setattr(health, "GAUGES_S", 0.01)
+    keeping = gevent.spawn(rig.health.keep_gauges)
+    with gevent.Timeout(scaled(10)):
+        while readiness(rig)[0]:
+            gevent.sleep(0.01)
+    keeping.kill()
+    assert "(ops.var_dir) is full: free some of it" in readiness(rig)[1][0]
+    worker.close()
+
+
+def test_a_store_that_hangs_is_asked_once_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def hang() -> tuple[str, str]:
+        asked.append(time.monotonic())
+        gevent.sleep(scaled(60))
+        return "", ""
+
+    monkeypatch.setattr(health, "PROBE_S", 0.01)
+    monkeypatch.setattr(rig.store, "current", hang)
+    assert [rig.health.status()["store"]["reachable"] for _ in range(3)] == [False] * 3
+    assert len(asked) == 1
+
+
 def test_status_asks_the_store_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = rig.health.status()
     assert shown["jobs"] == {"open": 0, "oldest_s": 0.0}
@@ -158,7 +200,7 @@ def test_status_asks_the_store_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(health, "PROBE_S", 0.01)
     monkeypatch.setattr(rig.store, "current", lambda: gevent.sleep(scaled(60)))
     store = rig.health.status()["store"]
-    assert (store["reachable"], store["problem"]) == (False, "no answer within 0.01 s")
+    assert (store["reachable"], store["problem"]) == (False, "no answer within 0.01 s: check the server of store.url")
 
 
 def test_gauges_follow_the_workers(rig: Rig) -> None:

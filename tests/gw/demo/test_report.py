@@ -87,7 +87,7 @@ def test_the_tables_show_broken_promises() -> None:
     console.print(tables(report(GOOD, replace(GOOD, audio_exact=False, underrun_ms=40))))
     shown = console.export_text()
     assert "differs" in shown
-    assert "not as promised: call 2: 40 ms of silence inside speech" in shown
+    assert "broken guarantee: call 2: 40 ms of silence inside speech" in shown
     assert all(len(line) <= 80 for line in shown.splitlines())
 
 

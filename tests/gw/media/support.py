@@ -309,13 +309,13 @@ def transport_and_peer(limit_bytes: int = 1 << 20) -> tuple[Transport, socket.so
     return Transport(ours, limit_bytes), theirs
 
 
-def call_of(context: MediaContext, agent: Agent, transport: Transport) -> Call:
+def call_of(context: MediaContext, agent: Agent, transport: Transport, *, records: bool = True) -> Call:
     """Make a call that has just started, without its greenlets."""
     state = CountedState(context.cells)
     state.on_event(Event.START)
     event = twilio.parse(json.dumps(start()))
     assert isinstance(event, twilio.Start)
-    return Call(context, state, event, "default", agent, transport, voice_at=None)
+    return Call(context, state, event, "default", agent, transport, voice_at=None, records=records)
 
 
 # -- an AI's end ------------------------------------------------------------------------------------------------------

@@ -56,6 +56,27 @@ def test_the_start_is_reported_first(call: Call, emitted: list[bus.Event]) -> No
     assert (started.call_sid, started.account_sid, started.agent) == (call.sid, ACCOUNT, "default")
 
 
+@pytest.mark.parametrize(
+    ("signed", "enabled", "records", "by"),
+    [
+        (False, True, True, "no_credentials"),
+        (True, False, True, "disabled"),
+        (True, True, False, "route"),
+        (True, True, True, ""),
+    ],
+)
+def test_a_call_that_is_not_recorded_has_the_reason(
+    contexts: ContextMaker, emitted: list[bus.Event], signed: bool, enabled: bool, records: bool, by: str
+) -> None:
+    context, _ = contexts.context(signed=signed, public_url="http://localhost", recording={"enabled": enabled})
+    context.emit = emitted.append
+    transport, peer = transport_and_peer()
+    call_of(context, Agent(greeting=""), transport, records=records)
+    assert [event.data for event in of(emitted, bus.CallEvent) if event.kind == "recording_off"] == ([{"by": by}] if by else [])
+    transport.shut()
+    peer.close()
+
+
 def test_an_item_heard_before_an_interruption_is_stored_as_heard(call: Call, emitted: list[bus.Event]) -> None:
     """Its mark's echo comes after the clear, which drops the mark."""
     for item, response in (("i1", "r1"), ("i2", "r2")):

@@ -120,8 +120,16 @@ def test_a_gap_has_its_cause(quality: Row, because: str) -> None:
         ({"answered_at": BEGAN + 4.5}, "slow start", "bad", "4.5 s after its webhook"),
         ({"quality": {"lateness_p99_s": 0.03}}, "late frames", "odd", "30 ms late"),
         ({"quality": {"lateness_p99_s": 0.03, "underrun_ms": 20}}, "late frames", "bad", "30 ms late"),
-        ({"quality": {"lateness_p999_s": 0.03}}, "late frames", "odd", "0.1 % of the frames"),
-        ({"quality": {"send_p999_s": 0.0023}}, "slow sends", "odd", "2.30 ms"),
+        ({"quality": {"frames_sent": 1000, "lateness_p999_s": 0.03}}, "late frames", "odd", "0.1 % of the frames"),
+        (
+            {"quality": {"frames_sent": 1000, "send_p999_s": 0.0023}},
+            "slow sends",
+            "odd",
+            "0.1 % of the sends took at least 2.30 ms",
+        ),
+        ({"quality": {"frames_sent": 999, "send_max_s": 0.0023}}, "slow sends", "odd", "The longest send took 2.30 ms"),
+        ({"quality": {"frames_sent": 999}}, "sends", "good", "the longest 0.20 ms"),
+        ({"quality": {"frames_sent": 1000}}, "sends", "good", "p99.9 0.10 ms"),
         ({"quality": {"hub_hold_max_s": 0.05}}, "a held worker", "odd", "buffer covered it"),
         ({"quality": {"dropped_frames": {"overrun": 100}}}, "cut speech", "bad", "2.00 s"),
         ({"quality": {"uplink_dropped_frames": {"overrun": 50}}}, "lost words", "bad", "1.00 s of the caller's words"),
@@ -307,3 +315,11 @@ def test_a_wait_is_a_sentence_of_the_timeline() -> None:
     assert moment.sentence == (
         "the answer began 0.72 s after the caller's last sound: voice detection 0.50 s, AI 0.20 s, gateway 0.02 s"
     )
+
+
+def test_a_call_that_was_not_to_be_recorded_is_no_complaint() -> None:
+    call = _call(events=[_event("recording_off", 0.0, by="no_credentials")])
+    call = msgspec.structs.replace(call, recording=None)
+    assert _of(call, "recording") == Finding("good", "recording", "Recording was off: no Twilio credentials are configured.")
+    assert event_sentence(call.events[0]) == "recording is off: no Twilio credentials are configured"
+    assert "No sign of bad audio" in verdict(call, findings(call))

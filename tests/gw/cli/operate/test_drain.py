@@ -41,5 +41,5 @@ def test_calls_that_are_left_are_a_failure(cli: CommandLine, gateway: list[str],
     result = cli.run("drain", "--wait", "--timeout", "0.05")
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (
         1,
-        "Error: 2 call(s) are left; they continue, and new ones are still refused",
+        "Error: 2 calls are left and continue; new ones are still refused",
     )

@@ -19,9 +19,9 @@ import pytest
 from gevent.socket import wait_read
 
 from gw.supervise.cpu_affinity import allowed_cores
+from tests.program import ROOT
 from tests.timing import scaled
 
-ROOT = Path(__file__).parents[3]
 CORES = allowed_cores()
 HERE, THERE = {CORES[0]}, {CORES[-1]}
 

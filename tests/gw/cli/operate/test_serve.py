@@ -43,8 +43,8 @@ def test_serve_announces_itself_answers_commands_and_stops(tmp_path: Path) -> No
         second = subprocess.run(command, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, timeout=20)
         assert second.returncode == 1
         assert (
-            second.stderr
-            == f"Error: a gateway (pid {serving.pid}) runs in var/ already; stop it, or give this one another ops.var_dir\n"
+            second.stderr == f"Error: a gateway (pid {serving.pid}) runs in {tmp_path}/var/ already; "
+            "stop it, or give this one another ops.var_dir\n"
         )
     finally:
         serving.send_signal(signal.SIGTERM)

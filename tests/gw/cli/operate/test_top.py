@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gw.cli.operate.top import HISTORY, screen, sparkline
-from tests.gw.cli.conftest import BEGAN, HOLDS, LIVE, CommandLine
+from gw.cli.context import Settings
+from gw.cli.operate.top import HISTORY, sample, screen, sparkline
+from gw.control.admin.client import Refused
+from tests.gw.cli.conftest import BEGAN, HOLDS, LIVE, STATUS, CommandLine
 
 
 def test_a_block_per_sample_on_a_logarithmic_scale() -> None:
@@ -40,6 +42,7 @@ def _seen(**facts: Any) -> dict[str, Any]:
                 "processes": [{"name": "worker 0", "late": True}],
             },
             "workers": [worker, worker | {"index": 1, "draining": True}, worker | {"index": 2, "connected": False}],
+            "store": {"reachable": True, "problem": ""},
             "backlog": 12,
             "claims": 0,
         },
@@ -96,6 +99,28 @@ def test_a_gateway_that_does_not_answer_is_shown_as_away(cli: CommandLine) -> No
     assert "no gateway answers on x" in text
     assert "ready" not in text.splitlines()[0]
     assert "worst holds" not in text
+
+
+def test_a_store_without_an_answer_leaves_the_rest(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    status = {**STATUS, "workers": [], "store": {"reachable": False, "problem": "no answer within 2 s"}}
+
+    def ask(settings: Settings, command: str, **arguments: Any) -> Any:
+        asked.append(command)
+        if command == "calls":
+            raise Refused("unavailable", "the store is not available")
+        return status if command == "status" else []
+
+    monkeypatch.setattr(Settings, "ask", ask)
+    settings = Settings(None)
+    seen = sample(settings)
+    assert asked == ["status", "holds"], "the store is not asked in addition"
+    assert seen["calls"] == []
+    status["store"] = {"reachable": True, "problem": ""}
+    seen = sample(settings)
+    assert (seen["status"]["store"], seen["calls"]) == ({"reachable": False, "problem": "the store is not available"}, [])
+    seen["status"]["fleet"] = {"capacity": 1, "reserved": 0, "processes": []}
+    assert "the store is not available; the live calls are not listed" in _shown(seen, calls=1)
 
 
 @pytest.mark.parametrize("words", [["top"], ["top", "--once"], ["top", "--once", "--json"], ["loglevel"], ["loglevel", "debug"]])

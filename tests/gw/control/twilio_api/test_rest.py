@@ -127,6 +127,18 @@ def test_a_timeout_of_the_caller_passes_through(server: ScriptedRest) -> None:
     assert caught.value is outer
 
 
+def test_a_failure_of_the_network_has_words_and_the_key() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    refused = error_of(rest_of(ScriptedRest().config(base=f"http://127.0.0.1:{port}")))
+    assert refused.text == f"no connection to 127.0.0.1:{port}, Connection refused; check twilio.api_base and the network"
+    nowhere = error_of(rest_of(ScriptedRest().config(base="http://no-such-name.invalid")))
+    assert (nowhere.kind, nowhere.text) == (
+        "unreachable",
+        "no connection to no-such-name.invalid, its name has no address; check twilio.api_base and the network",
+    )
+
+
 def test_a_closed_connection_is_unclear_and_a_refused_one_is_not() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]

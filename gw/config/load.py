@@ -115,7 +115,9 @@ def problems(path: Path | None, environ: Mapping[str, str], *, serving: bool = T
 
 
 def admin_socket(path: Path | None, environ: Mapping[str, str]) -> tuple[Path, list[str]]:
-    """Return the path of the admin socket, and every problem of the file, none of which concerns it.
+    """Return the path of the admin socket, and every problem of the file.
+
+    None of the problems concerns the socket.
 
     Raises: ConfigError for a file that cannot be read, or with problems that may: another gateway must not get the command.
     """
@@ -224,7 +226,7 @@ def _parse_other_lines(text: str, found: list[str]) -> tuple[dict[str, Any], lis
 
 
 def _first_wrong(lines: list[str]) -> int:
-    """Return the first line that is not TOML by itself: where the parser names the end of the document only."""
+    """Return the first line that alone is not TOML: the parser named only the end of the document."""
     for number, line in enumerate(lines):
         try:
             tomllib.loads(line)

@@ -348,7 +348,7 @@ MISTAKES: Final = [
         "start one with: gateway.py serve, or name another socket with --config or --socket",
     ),
     Mistake("a misspelt command", lambda site: site.run("statsu"), "'status'"),
-    Mistake("a misspelt subcommand", lambda site: site.run("calls", "lits"), "'list'"),
+    Mistake("a misspelt subcommand", lambda site: site.run("calls", "lisst"), "'list'"),
     Mistake("serve on another machine", lambda site: site.run("serve", "--host", "vm1"), "No such option"),
     Mistake(
         "a number that is none",

@@ -467,7 +467,7 @@ def event_sentence(event: EventRow) -> str:
 
 
 def recording_off(call: CallDetails) -> str:
-    """Return why a call was not to be recorded; empty if it was, or that is unknown."""
+    """Return why recording was off for a call; empty if it was on, or unknown."""
     return next((_by(event.data) for event in _events(call, "recording_off")), "")
 
 

@@ -256,7 +256,7 @@ class StatusCallbacks:
         if ending.looks < MAX_LOOKS:
             return False
         if ending.is_theirs:  # that gateway is gone for longer than a restart takes; a real end from it supersedes this one
-            log.warning("a call of another gateway is ended in its name", extra={"call_sid": call_sid})
+            log.warning("ended a call that another gateway left open", extra={"call_sid": call_sid})
             self._on_lost({call_sid})
         else:
             log.warning("a call's end is not known yet: the store lags behind", extra={"call_sid": call_sid})

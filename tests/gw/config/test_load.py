@@ -95,7 +95,7 @@ def test_the_admin_socket_of_a_file_with_errors_elsewhere(write, tmp_path):
     own = '[ops]\nadmin_socket = "a.sock"\n'
     assert admin_socket(write(own), {}) == (tmp_path / "a.sock", [])
     assert admin_socket(None, {}) == (Path.cwd() / "var/admin.sock", [])
-    for wrong in ("[media]\nlead = 5\n", "[server]\nworkers = 'many'\n", "[media]\nlead_ms = \n", "x = 'y\n", "{"):
+    for wrong in ("[media]\nlead = 5\n", "[server]\nworkers = 'many'\n", "[media]\nlead_ms = \n", "x = 'y\n", "{\n"):
         for text in (wrong + own, own + wrong):
             path, found = admin_socket(write(text), {})
             assert (path, len(found)) == (tmp_path / "a.sock", 1), text

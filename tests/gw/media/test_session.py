@@ -80,7 +80,7 @@ class Line:
         return code
 
     def events(self, kind: type) -> list[Any]:
-        """Return the events of a kind, without the note that calls without credentials are not recorded."""
+        """Return the events of a kind, except that recording is off without credentials."""
         return [event for event in self.emitted if isinstance(event, kind) and getattr(event, "kind", "") != "recording_off"]
 
     def end_event(self) -> bus.CallEnded:

@@ -94,9 +94,9 @@ def judged(snapshot: Snapshot, code: str) -> SupervisorSettings:
     return check([sys.executable, "-c", code], snapshot, "submilli.toml")
 
 
-def test_the_check_returns_the_settings_of_the_supervisor(taken):
+def test_the_check_returns_the_settings_of_the_supervisor(taken, tmp_path):
     settings = check(program(), taken(), "submilli.toml")
-    assert (settings.listen, settings.workers, settings.var_dir) == ("127.0.0.1:0", 3, "elsewhere")
+    assert (settings.listen, settings.workers, settings.var_dir) == ("127.0.0.1:0", 3, f"{tmp_path}/elsewhere")
 
 
 def test_every_problem_is_reported(taken):

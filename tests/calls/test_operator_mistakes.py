@@ -308,7 +308,7 @@ MISTAKES: Final = [
         lambda site: site.run("call", "+15551234567", "--from", "+15557654321"),
         "check twilio.api_base and the network",
     ),
-    Mistake("unknown agent in the webhook's URL", _unknown_agent, "asks for the agent 'salse'; use one of: default"),
+    Mistake("unknown agent in the webhook's URL", _unknown_agent, "use one of: default"),
     Mistake("full disk at the start", _full_disk_at_start, "free some of the disk of ops.var_dir"),
     Mistake("full disk in service", _full_disk_in_service, "calls would not be recorded, the disk of"),
     Mistake("public port in use", _taken_port("server"), "stop what uses the port, or set server.listen to another"),

@@ -21,7 +21,7 @@ from websockets.uri import parse_uri
 
 from gw import bus
 from gw.call.state import Event
-from gw.config import Agent, Config, Media, Ops, Overflow, Recording, Secrets, Server, Twilio
+from gw.config import Agent, Config, Media, Ops, Overflow, Recording, Route, Secrets, Server, Twilio
 from gw.media.admission.token_ledger import TokenLedger
 from gw.media.ai.leg import AiLegError
 from gw.media.call import Call
@@ -315,7 +315,7 @@ def call_of(context: MediaContext, agent: Agent, transport: Transport, *, record
     state.on_event(Event.START)
     event = twilio.parse(json.dumps(start()))
     assert isinstance(event, twilio.Start)
-    return Call(context, state, event, "default", agent, transport, voice_at=None, records=records)
+    return Call(context, state, event, "default", agent, transport, voice_at=None, route=Route(record=records))
 
 
 # -- an AI's end ------------------------------------------------------------------------------------------------------

@@ -309,6 +309,14 @@ def test_a_turn_without_a_transcript_is_named_in_the_timeline() -> None:
     assert "(not transcribed)" in [moment.sentence for moment in moments if moment.what == "caller"]
 
 
+def test_a_wait_is_a_sentence_of_the_timeline() -> None:
+    call = _call(events=[_wait(9, 720, pause_ms=500, ai_ms=200, gateway_ms=20)])
+    (moment,) = (one for one in timeline(call) if one.what == "event")
+    assert moment.sentence == (
+        "the answer began 0.72 s after the caller's last sound: voice detection 0.50 s, AI 0.20 s, gateway 0.02 s"
+    )
+
+
 def test_recording_that_was_off_causes_no_complaint() -> None:
     call = _call(events=[_event("recording_off", 0.0, by="no_credentials")])
     call = msgspec.structs.replace(call, recording=None)

@@ -134,7 +134,7 @@ class JobWanted(_Message, frozen=True):
     """
 
     id: str
-    kind: str  # tool
+    kind: str  # tool | leave
     call_sid: str
     deadline_ms: int  # epoch milliseconds; a job that was not begun by then is settled as expired
     body: str
@@ -207,6 +207,7 @@ class Ask(_Message, frozen=True):
     `account_sid`: the account that asks; older workers omit it.
     `about` next: the next step of a call whose stream ended. conversation: the conversation of a call that resumes. route: who
     answers a call, by the user's endpoint, which gets the webhook's `fields`. variables: those of the call's route.
+    left: the next step after a transfer, or digits, of this `key`, which ended as `outcome`. whisper: the words for its callee.
     """
 
     n: int
@@ -214,6 +215,8 @@ class Ask(_Message, frozen=True):
     about: str
     account_sid: str = ""
     fields: dict[str, str] = {}
+    key: str = ""
+    outcome: str = ""
 
 
 class JobsOpen(_Message, frozen=True):
@@ -281,6 +284,7 @@ class Answer(_Message, frozen=True):
     """The answer to question `n`. `step`: a value of NextStep, empty if unknown.
 
     `reason`: why the stream ended, or why there is no route.
+    `left`: the wish of a call that returns (`gw.call.leave`); `outcome`: how it ended; `text`: words for a callee.
     """
 
     n: int
@@ -292,6 +296,9 @@ class Answer(_Message, frozen=True):
     reason: str = ""
     spent_usd: float = 0.0  # by the call's earlier streams
     route: Decision | None = None
+    left: str = ""
+    outcome: str = ""
+    text: str = ""
 
 
 class JobSettled(_Message, frozen=True):

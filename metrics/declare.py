@@ -256,6 +256,8 @@ CALLS_ENDED: Final = Counter(
             "idle_limit",
             "duration_limit",
             "budget",
+            "transferred",
+            "digits_sent",
             "shutdown",
             "start_timeout",
             "wrong_account",
@@ -371,9 +373,14 @@ WEBHOOKS: Final = Counter(
     "gw_webhooks_total",
     "Webhooks from Twilio, by kind and outcome.",
     {
-        "kind": ("voice", "status", "recording", "stream", "action"),
+        "kind": ("voice", "status", "recording", "stream", "action", "whisper"),
         "outcome": ("accepted", "repeated", "bad_signature", "wrong_account", "bad_request", "busy", "failed"),
     },
+)
+TRANSFERS: Final = Counter(
+    "gw_transfers_total",
+    "Transfers that Twilio ended, by outcome. Completed: the two were connected; canceled: the caller left first.",
+    {"outcome": ("completed", "no_answer", "busy", "declined", "failed", "canceled")},
 )
 OVERFLOW: Final = Counter(
     "gw_overflow_calls_total",
@@ -568,6 +575,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     CONNECTIONS,
     REQUESTS_REFUSED,
     WEBHOOKS,
+    TRANSFERS,
     OVERFLOW,
     CALL_CAPACITY,
     CALLS_RESERVED,

@@ -7,6 +7,7 @@ cost/          usage, prices, budgets, tokens by the minute
 conversation   the conversation so far, for a replacement AI session
 dialogue/      the machine that decides a conversation
 guard          the moment a recording may start
+leave          the wish to leave the stream, for a transfer or digits, and how it ended
 prompts        instructions before a requested response
 quality        a call's quality report
 resume         the next step after a stream's end

@@ -18,6 +18,10 @@ _TEXTS: Final = {
     Prompt.RETURN: (
         "The line broke off for a moment and is back. Mention that in a few words, and continue where the conversation stopped."
     ),
+    Prompt.RETURNED: (
+        "A transfer of the caller did not succeed, and the caller is back. Mention that in a few words, and continue the "
+        "conversation."
+    ),
     Prompt.CONTINUE: (
         "A technical fault cut off your last sentence. Continue where it broke off, without repeating your words or mentioning "
         "the fault."

@@ -65,6 +65,8 @@ class Reason(StrEnum):
     IDLE_LIMIT = "idle_limit"  # silence on both legs for `media.idle_limit_s`
     DURATION_LIMIT = "duration_limit"  # `media.max_call_s` passed
     BUDGET = "budget"  # a limit of [budget] was reached
+    TRANSFERRED = "transferred"  # the agent transferred the caller
+    DIGITS_SENT = "digits_sent"  # the call left the stream to send digits; it comes back
     SHUTDOWN = "shutdown"  # the gateway stopped, and `server.stop_timeout_s` passed
     # the start of the stream was refused
     START_TIMEOUT = "start_timeout"
@@ -128,6 +130,8 @@ _SUCCESS: Final = frozenset(
         Reason.IDLE_LIMIT,
         Reason.DURATION_LIMIT,
         Reason.BUDGET,
+        Reason.TRANSFERRED,
+        Reason.DIGITS_SENT,
         Reason.SHUTDOWN,
     }
 )

@@ -74,6 +74,14 @@ class ToolCalls:
         if len(self._calls) > MAX_CALLS:
             del self._calls[next(known for known, record in self._calls.items() if not record.is_open)]
 
+    def on_returned(self, call_id: str, name: str, arguments: str, output: str, now_ms: int) -> None:
+        """Record a call of an earlier stream, with the output that it has now."""
+        self._calls[call_id] = ToolRecord(name, arguments, self._session, now_ms, True, False, output, output, "ok")
+
+    def has(self, call_id: str) -> bool:
+        """Return whether a call is known."""
+        return call_id in self._calls
+
     def get(self, call_id: str) -> ToolRecord:
         """Return the record of a call that is open, or the latest."""
         return self._calls[call_id]

@@ -27,12 +27,12 @@ from msgspec import Meta
 VERSION: Final = "0.1.0"
 
 #: Paths of requests that must reach the machine that has the call.
-MACHINE_PATHS: Final = frozenset({"/media", "/twilio/action"})
+MACHINE_PATHS: Final = frozenset({"/media", "/twilio/action", "/twilio/whisper"})
 
 #: The tools that every agent may have.
-BUILT_IN_TOOLS: Final = ("hang_up",)
+BUILT_IN_TOOLS: Final = ("hang_up", "transfer", "send_digits")
 #: Names reserved for later tools.
-FUTURE_TOOLS: Final = ("collect_digits", "send_digits", "transfer")
+FUTURE_TOOLS: Final = ("collect_digits",)
 #: Bound on the MCP servers of an agent.
 MAX_MCP: Final = 8
 #: Bound on a tool's result: it is escaped and sent in one slice of the hub, 0.7 ms at worst.
@@ -260,7 +260,7 @@ class EventHook(_Section, frozen=True):
     url: Annotated[str, _doc("The https:// URL that receives the events.", max_length=2000)] = ""
     types: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=50)], ...],
-        _doc("Types of events: call.started, call.ended, tool.called, recording.completed.", max_length=20),
+        _doc("Types of events: call.started, call.ended, tool.called, transfer.ended, recording.completed.", max_length=20),
     ] = ("call.started", "call.ended")
     transcript: Annotated[
         Literal["none", "at_end", "live"],
@@ -333,6 +333,22 @@ class Greeting(_Section, frozen=True):
     text: str = ""  # the words in the file, for the AI and the transcript
 
 
+class Transfer(_Section, frozen=True):
+    """Parties to whom the agent may transfer a caller, by its tool `transfer`."""
+
+    targets: Annotated[
+        dict[str, str],
+        _doc("Names for the AI, and the number in E.164 or sip:user@host of each. The AI never sees the numbers."),
+    ] = {}
+    ring_s: Annotated[int, _doc("Longest ringing. Then the caller is back with the agent.", ge=1, le=120)] = 25
+    whisper: Annotated[
+        bool, _doc("The callee hears the agent's summary first, and accepts with the key 1. false: connected as it answers.")
+    ] = True
+    accept: Annotated[str, _doc("With whisper: the text after the summary.", min_length=1, max_length=300)] = (
+        "Press 1 to take the call."
+    )
+
+
 class Mcp(_Section, frozen=True):
     """A remote MCP server with tools for the agent. The AI's provider calls it, not the gateway."""
 
@@ -388,8 +404,9 @@ class Agent(_Section, frozen=True):
     transfer_to: Annotated[str, _doc("With transfer: a number in E.164, or sip:user@host.")] = ""
     tools: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...],
-        _doc("The agent's tools: hang_up, and names of [tools.NAME].", max_length=MAX_TOOLS),
+        _doc("The agent's tools: built-in ones, and names of [tools.NAME].", max_length=MAX_TOOLS),
     ] = ("hang_up",)
+    transfer: Transfer = Transfer()
     mcp: tuple[Mcp, ...] = ()
     turns: Turns = Turns()
     keys: Keys = Keys()
@@ -548,7 +565,7 @@ class Account(NamedTuple):
 
 
 #: Types of events that an endpoint may receive; `transcript.turn` by its own key. Source: the interface to the user's systems.
-EVENT_TYPES: Final = ("call.started", "call.ended", "tool.called", "recording.completed")
+EVENT_TYPES: Final = ("call.started", "call.ended", "tool.called", "transfer.ended", "recording.completed")
 
 
 class Config(_Section, frozen=True):

@@ -7,12 +7,27 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from gw.config import BUILT_IN_TOOLS, EVENT_TYPES, FUTURE_TOOLS, MAX_MCP, Agent, Config, EventHook, Mcp, Tool, field_of
+from gw.config import (
+    BUILT_IN_TOOLS,
+    DIALLED,
+    EVENT_TYPES,
+    FUTURE_TOOLS,
+    MAX_MCP,
+    Agent,
+    Config,
+    EventHook,
+    Mcp,
+    Tool,
+    field_of,
+)
 from gw.config.hook_url import HookUrl, Network, is_within, parse_hook_url, parse_networks, shown
 from gw.config.json_schema import Schema, SchemaError
 
 #: Source: OpenAI API, names of functions; the letters of capitals are left out, so that two names differ in more than case.
 _TOOL_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,63}")
+
+#: Targets of an agent's transfers: the model reads all their names.
+MAX_TARGETS: Final = 64
 
 #: Endpoints of events: each has connections, and a job for each event.
 MAX_EVENT_HOOKS: Final = 20
@@ -51,6 +66,7 @@ def broken_tool_rules(config: Config, *, needed: frozenset[str], schemas: bool) 
         )
     yield from _tools_of_agents(config)
     for name, agent in config.agents.items():
+        yield from _transfer(f"agents.{name}", agent)
         yield from _mcp_of_agent(config, f"agents.{name}", agent, is_needed="openai_api_key" in needed)
 
 
@@ -118,6 +134,20 @@ def _tools_of_agents(config: Config) -> Iterator[tuple[set[str], str]]:
                 yield {key, "tools"}, f'{key}: "{tool}" is unknown; the tools are {", ".join(known)}'
             elif agent.tools.count(tool) > 1:
                 yield {key}, f'{key} names "{tool}" twice; remove one'
+
+
+def _transfer(path: str, agent: Agent) -> Iterator[tuple[set[str], str]]:
+    key, targets = f"{path}.transfer.targets", agent.transfer.targets
+    if "transfer" in agent.tools and not targets:
+        yield {key, f"{path}.tools"}, f'{key} is empty; the tool transfer needs one, for example {{ sales = "+15551234567" }}'
+    if len(targets) > MAX_TARGETS:
+        yield {key}, f"{key} has {len(targets)} targets; expected at most {MAX_TARGETS}"
+    for name, to in targets.items():
+        if not _TOOL_NAME.fullmatch(name):
+            shown_name = name[:64]
+            yield {key}, f"{key}.{shown_name!r} is not a target's name; expected up to 64 lower-case letters, digits and _"
+        if not DIALLED.fullmatch(to):
+            yield {f"{key}.{name}", key}, f'{key}.{name} = "{to[:60]}": expected a number such as +15551234567, or sip:user@host'
 
 
 def _mcp_of_agent(config: Config, path: str, agent: Agent, *, is_needed: bool) -> Iterator[tuple[set[str], str]]:

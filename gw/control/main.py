@@ -35,6 +35,7 @@ from gw.control.admin.machine import NOTICE_S, MachineState
 from gw.control.admin.server import AdminServer
 from gw.control.bus.server import BusServer
 from gw.control.calls.after_stream import AfterStream
+from gw.control.calls.left_calls import LeftCalls
 from gw.control.calls.lost_calls import LostCalls
 from gw.control.calls.registry import Calls
 from gw.control.calls.status_callbacks import StatusCallbacks
@@ -42,6 +43,7 @@ from gw.control.fleet import Fleet, Lease
 from gw.control.health import Health
 from gw.control.identity import identity_in
 from gw.control.jobs.event import event_hooks
+from gw.control.jobs.leave import LeaveHandler
 from gw.control.jobs.route import SUBJECTS, Lookups, route_handler
 from gw.control.jobs.service import Handler, Jobs
 from gw.control.jobs.tool import ToolKinds, tool_handlers
@@ -148,8 +150,10 @@ class Control:
         opened.callback(server.stop)
 
         hooks = event_hooks(config, page, store.call, spool, calls.is_owned, calls.is_over)
+        accounts = Accounts(config)
+        leaves = LeaveHandler(config.server, accounts, calls.is_owned)
         routes = route_handler(config, page)
-        handlers: list[Handler] = [*tool_handlers(config, page), *hooks.handlers, *([routes] if routes else [])]
+        handlers: list[Handler] = [*tool_handlers(config, page), leaves, *hooks.handlers, *([routes] if routes else [])]
 
         def settle(settled: bus.JobSettled) -> bool:
             return lookups.on_settled(settled) or server.settle(settled)
@@ -159,7 +163,7 @@ class Control:
 
         # Acts on events.
         spending = self._spending = Spending(config, store, server, page)
-        accounts = Accounts(config)
+        left_calls = LeftCalls(jobs.of_call)
 
         def on_foreign(kind: str) -> None:
             page.counter(declare.WEBHOOKS, kind=kind, outcome="wrong_account").add()
@@ -171,6 +175,7 @@ class Control:
             check_owner=server.check_owner,
             on_foreign=on_foreign,
             spent_usd=spending.spent_usd,
+            left_calls=left_calls,
         )
         lookups = Lookups(routes, jobs, spool, page, variables=after_stream.variables)
         self._transfers = Transfers(accounts, done=calls.on_transferred)
@@ -302,7 +307,7 @@ class Control:
         server.answer_jobs_with(jobs.results)
         server.cancel_jobs_with(jobs.cancel)
         server.subscribe(lambda _event: forwarder.notify())
-        acting = (self._recording.recorder, self._status_callbacks, self._transfers, self._ops.talk)
+        acting = (self._recording.recorder, self._status_callbacks, self._transfers, left_calls, self._ops.talk)
         for part in (spending, turns, *acting):
             server.subscribe(part.on_event)
 

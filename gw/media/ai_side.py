@@ -20,6 +20,7 @@ from gw.call.tool_calls import Stated, ToolCalls
 from gw.call.turns import Turn
 from gw.config import Agent
 from gw.media.ai.leg import AiLeg
+from gw.media.ai.parked import LEAST_LIFETIME_MS, ParkedLeg
 from gw.media.ai.successor import Successor
 from gw.media.ai.warm import WarmLeg
 from gw.media.ai.watchdog import Problem, Watchdog
@@ -48,11 +49,11 @@ class AiSide:
         began_ms: int,
         started_s: float,
         on_crash: Callable[[KindGreenlet], None],
-        warm: WarmLeg | None = None,
+        warm: WarmLeg | ParkedLeg | None = None,
     ) -> None:
         """`began_ms`: the call's time at this stream's start, which was at `started_s`, monotonic.
 
-        `on_crash`: ends the call for a greenlet that failed. `warm`: a leg opened before the stream.
+        `on_crash`: ends the call for a greenlet that failed. `warm`: a leg opened before the stream, or kept from the one before.
         """
         self._on_crash = on_crash
         media = context.config.media
@@ -62,6 +63,7 @@ class AiSide:
         self._connect_s = media.ai_connect_s
         self.warm = warm  # until AI-in reads its leg
         self.leg: AiLeg = self._new_leg() if warm is None else warm.leg
+        self._parked = warm if isinstance(warm, ParkedLeg) else None  # its session has the conversation
         self.number = 0  # of the leg in place
         self.open_s: float | None = monotonic()  # when the leg in place is to be opened; None: it is open, or opening
         self.is_wanted = True  # a leg, by the dialogue
@@ -146,6 +148,11 @@ class AiSide:
 
     def restate(self, in_progress: Iterable[Turn], tools: ToolCalls) -> None:
         """Send the conversation so far to a new session, then the caller's audio. `in_progress`: turns being heard."""
+        if self._parked is not None:
+            output = tools.get(self._parked.call_id).output if tools.has(self._parked.call_id) else None
+            given = [] if output is None else [partial(self.leg.tool_output, self._parked.call_id, output)]
+            self._send(*given, self._start_uplink)
+            return
         in_progress = list(in_progress)
         history = tools.restate(self.conversation.restate(in_progress), self.conversation.starts_ms(in_progress))
         self._send(*(partial(self._restate_one, one) for one in history), self._start_uplink)
@@ -171,11 +178,24 @@ class AiSide:
         self.leg.say("agent" if said.role == "agent" else "caller", said.text, said.item_id, after)
 
     def _start_uplink(self) -> None:
-        if not self._is_first:
-            now_ms = self._began_ms + round((monotonic() - self._started_s) * 1000)
-            self.session_began_ms = max(0, now_ms - self.uplink.kept_ms)
+        if not self._is_first or self._parked is not None:
+            heard_ms = 0 if self._parked is None else self._parked.session_ms
+            self.session_began_ms = max(0, self._now_ms() - self.uplink.kept_ms - heard_ms)
         self._is_first = False
+        self._parked = None  # a later session is given everything
         self.uplink.on_ready()
+
+    def _now_ms(self) -> int:
+        return self._began_ms + round((monotonic() - self._started_s) * 1000)
+
+    def park(self, lifetime_ms: int, call_id: str) -> ParkedLeg | None:
+        """Keep the session for the call's return. None: it ends too soon, or messages for it still wait.
+
+        `lifetime_ms`: of the session. `call_id`: of the tool call that it waits for.
+        """
+        if lifetime_ms < LEAST_LIFETIME_MS or self._waiting or not self.is_wanted:
+            return None
+        return ParkedLeg(self.leg, lifetime_ms, self._now_ms() - self.session_began_ms, call_id)
 
     # -- from the AI ------------------------------------------------------------------------------------------------------
 
@@ -239,7 +259,7 @@ class AiSide:
         spawn("other", self.leg.close)
 
     def _replace(self, leg: AiLeg) -> None:
-        old, self.leg = self.leg, leg
+        old, self.leg, self._parked = self.leg, leg, None
         self.number += 1
         self._items.clear()
         self._waiting.clear()

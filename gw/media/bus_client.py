@@ -46,7 +46,7 @@ STATUS_S: Final = 1.0
 #: Time control has to answer. "next" is asked by the action webhook: Twilio waits for 15 s, and the callers of a machine that
 #: died ask at the same time, each for a few reads of the store. "conversation" is asked by a resumed call, whose caller hears
 #: silence.
-ASK_S: Final = {"next": 6.0, "conversation": 0.5}
+ASK_S: Final = {"next": 6.0, "conversation": 0.5, "left": 4.0, "whisper": 4.0}
 #: Open questions. With more, control does not keep up.
 MAX_ASKS: Final = 1000
 #: Event kinds in the sequence in which they are dropped when control is away for too long: statistics before jobs, whose
@@ -130,9 +130,9 @@ class BusClient:
         if self._transport is not None:
             self._transport.write(bus.pack(bus.JobCancelled(job_id)))
 
-    def ask(self, call_sid: str, about: str, account_sid: str = "") -> bus.Answer | None:
-        """Ask control, and wait at most ASK_S. None: no answer. `account_sid`: the account that asks."""
-        return self.put(bus.Ask(0, call_sid, about, account_sid), ASK_S[about])
+    def ask(self, call_sid: str, about: str, account_sid: str = "", *, key: str = "", outcome: str = "") -> bus.Answer | None:
+        """Ask control, and wait at most ASK_S. None: no answer. Parameters as of `bus.Ask`."""
+        return self.put(bus.Ask(0, call_sid, about, account_sid, key=key, outcome=outcome), ASK_S[about])
 
     def put(self, question: bus.Ask, limit_s: float) -> bus.Answer | None:
         """Put a question to control, and wait at most `limit_s`, or until the connection ends. None: no answer."""

@@ -28,7 +28,7 @@ from gw.call.audio.playout import RECORDED
 from gw.call.cost.budget import Level
 from gw.call.dialogue import inputs as given
 from gw.call.quality import Quality
-from gw.call.resume import TURNS_PER_STREAM
+from gw.call.resume import LEFT, TURNS_PER_STREAM
 from gw.call.state import CallState, Reason, Result, result_of
 from gw.call.turns import Turn, Turns
 from gw.config import Agent, Config, Route
@@ -80,12 +80,14 @@ class Call:
         off = _not_recorded_by(context.config, route.record)
         self.downlink = Downlink(context, start.stream_sid, transport, self.events, records=not off)
         self.ending = CallEnding(context, state, agent_name, agent, self.events, transport.wake)
-        warm = context.warm.take(self.sid, agent)
+        self._parked = context.parked.take(self.sid) if resumed and resumed.after in LEFT else None
+        warm = self._parked or context.warm.take(self.sid, agent)
         self.ai = AiSide(context, agent, self._began_ms, self.events.started_s, self.ending.on_crash, warm)
         self.uplink = self.ai.uplink
         facts = self.events.facts(start, agent_name, voice_at, route.variables)
         self._now_ms = partial(_call_ms, self._began_ms, self.events)
-        self.tools = CallTools(self.events, self.ai, context.config.tools, facts, self._now_ms)
+        route_id = start.parameters.get("route", "")
+        self.tools = CallTools(self.events, self.ai, context.config.tools, facts, self._now_ms, agent, route_id)
         self.dialogue = CallDialogue(
             context,
             agent,
@@ -106,12 +108,17 @@ class Call:
 
     def restore_conversation(self) -> None:
         """Load the conversation before this stream, for a resumed call. Waits for control, for a moment."""
-        if self.events.resumed is None:
+        resumed = self.events.resumed
+        if resumed is None:
             return
-        answer = self.context.ask(self.sid, "conversation", self.events.account_sid)
+        more = {"key": resumed.left} if resumed.left else {}
+        answer = self.context.ask(self.sid, "conversation", self.events.account_sid, **more)
         if answer is not None:
             self.ai.conversation.resume_from(answer.utterances)
             self.spending.earlier_usd = answer.spent_usd
+        if resumed.after in LEFT:
+            parked, self._parked = self._parked, None
+            self.tools.on_return(resumed, answer.left if answer is not None else "", parked.call_id if parked else "")
 
     def now_ms(self) -> int:
         """Milliseconds since the call's first stream started."""
@@ -210,10 +217,22 @@ class Call:
             self.dialogue.end(reason, detail)
         self.ending.end(reason, detail)
 
+    def park(self) -> bool:
+        """Keep the AI's session, if the call left its stream and may return to it. Never waits."""
+        call_id = self.tools.leaves_for()
+        if self.state.reason not in LEFT or not call_id or not self.context.parked.has_room:
+            return False
+        parked = self.ai.park(self.dialogue.lifetime_ms(), call_id)
+        if parked is None:
+            return False
+        self.context.parked.keep(self.sid, parked)
+        return True
+
     def report_end(self) -> None:
         """Report how the call went, once its greenlets are gone."""
         ending, downlink = self.ending, self.downlink
         reason = self.state.reason or Reason.INTERNAL_ERROR
+        self.tools.on_end(reason)
         heard_frames = downlink.pacer.heard_frames(ending.ended_s)
         self.report_turns(self.turns.on_end(downlink.playout.outcomes(heard_frames)))
         self.uplink.on_end()

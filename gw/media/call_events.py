@@ -17,7 +17,7 @@ from typing import Final
 
 from gw import bus
 from gw.call.limits import Allowance, event_allowance
-from gw.call.resume import parse_resumed
+from gw.call.resume import LEFT, parse_resumed
 from gw.call.turns import Turn
 from gw.media.shared.context import MediaContext
 from gw.protocol.hooks.tool_call import CallFacts
@@ -81,8 +81,10 @@ class CallEvents:
             )
         )
         if self.resumed is not None:
-            self.note("resumed", n=self.resumed.n, after=self.resumed.after)
-            log.warning("the call resumes after %s", self.resumed.after, extra={"call_sid": self.sid})
+            outcome = {"outcome": self.resumed.outcome} if self.resumed.outcome else {}
+            self.note("resumed", n=self.resumed.n, after=self.resumed.after, **outcome)
+            level = logging.INFO if self.resumed.after in LEFT else logging.WARNING
+            log.log(level, "the call resumes after %s", self.resumed.after, extra={"call_sid": self.sid})
 
     def facts(self, start: Start, agent_name: str, voice_at: float | None, variables: Mapping[str, str]) -> CallFacts:
         """Return the facts of the call for the endpoints of tools."""

@@ -379,7 +379,8 @@ class Session:
         if call is not None:
             # only after the report: a Hello before it must name the call
             self._context.calls.pop(call.sid, None)
-            closer = spawn("other", call.ai.leg.close)  # at the same time: each may take its bound
+            if not call.park():
+                closer = spawn("other", call.ai.leg.close)  # at the same time: each may take its bound
         reason = self._state.reason or Reason.INTERNAL_ERROR
         self._socket.close(_CLOSE_CODES.get(reason, NORMAL), reason.value)
         if closer is not None:

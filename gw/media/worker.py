@@ -179,6 +179,7 @@ class Worker:
         while self.server.sessions and monotonic() < until_s:
             gevent.sleep(0.02)
         self.context.warm.close()
+        self.context.parked.close()
         if had_calls:
             gevent.sleep(ACTION_S)
         self.server.stop(timeout=1.0)
@@ -208,6 +209,7 @@ class Worker:
                     log.warning("frames are %s", "late: no new call is accepted" if context.late else "punctual again")
                 context.warm.check(second_s)
                 self._figures.update()
+                context.parked.check(second_s)
                 self._missed.add(slots.release_expired())
                 self._capacity.set(
                     0.0 if context.draining or context.leaving else float(self._config.server.max_calls_per_worker)

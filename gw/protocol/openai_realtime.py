@@ -569,12 +569,46 @@ _HANG_UP: Final[Function] = {
 }
 
 
+_SEND_DIGITS: Final[Function] = {
+    "type": "function",
+    "name": "send_digits",
+    "description": "Presses keys on the telephone, for the menu of another system. w pauses for half a second.",
+    "parameters": {
+        "type": "object",
+        "properties": {"digits": {"type": "string", "pattern": "^[0-9*#w]{1,64}$"}},
+        "required": ["digits"],
+    },
+}
+
+
+def _transfer_of(agent: Agent) -> Function:
+    """Return the tool that transfers the caller. The model is given names of targets, never numbers."""
+    summary = "The caller's request and the known facts, in one or two sentences for the person who answers."
+    return {
+        "type": "function",
+        "name": "transfer",
+        "description": "Transfers the caller to a person. Announce it first. Without an answer the caller comes back.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "target": {"type": "string", "enum": list(agent.transfer.targets)},
+                "summary": {"type": "string", "description": summary},
+            },
+            "required": ["target", "summary"],
+        },
+    }
+
+
 def _functions_of(agent: Agent, tools: Mapping[str, Tool]) -> list[Function]:
     """Return the agent's tools as the API's functions. `tools`: the configured ones."""
     functions = []
     for name in agent.tools:
         if name == ai.HANG_UP_TOOL:
             functions.append(_HANG_UP)
+        elif name == "send_digits":
+            functions.append(_SEND_DIGITS)
+        elif name == "transfer":
+            functions.append(_transfer_of(agent))
         elif (tool := tools.get(name)) is not None:
             parameters = msgspec.Raw(tool.parameters.encode())
             functions.append({"type": "function", "name": name, "description": tool.description, "parameters": parameters})

@@ -29,7 +29,7 @@ SKEW_S: Final = 5
 #: Stream parameters that the MAC covers. The others are for the log and the store, and Twilio may change characters in them.
 BOUND: Final = ("agent", "resume", "began")
 #: The same, where present: a worker of an earlier version checks and makes tokens without them.
-BOUND_IF_PRESENT: Final = ("route",)
+BOUND_IF_PRESENT: Final = ("route", "left", "outcome")
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _LABEL: Final = b"submilli stream token 2\0"
 _LEDGER_LABEL: Final = b"submilli ledger key 1\0"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from twilio.twiml.voice_response import Connect, Dial, VoiceResponse  # type: ignore[import-untyped]
+from twilio.twiml.voice_response import Connect, Dial, Gather, VoiceResponse  # type: ignore[import-untyped]
 
 #: Twilio refuses a parameter whose name and value reach this length together (docs, "TwiML <Parameter>").
 PARAMETER_LIMIT_CHARS: Final = 500
@@ -51,14 +51,52 @@ def enqueue(text: str, queue: str) -> str:
 def dial(target: str) -> str:
     """Connect the caller to a number or SIP address; hang up after that call."""
     response = VoiceResponse()
-    dialled = Dial()
-    if target.startswith(("sip:", "sips:")):
-        dialled.sip(_xml(target))
-    else:
-        dialled.number(_xml(target))
-    response.append(dialled)
+    response.append(_dialled(Dial(), target))
     response.hangup()
     return str(response)
+
+
+def transfer(target: str, *, ring_s: int, action_url: str, whisper_url: str = "") -> str:
+    """Dial a party while the caller hears ringing; then request `action_url`.
+
+    `whisper_url`: TwiML that runs on the callee's leg before the two are connected; empty: none.
+    """
+    response = VoiceResponse()
+    more = {"url": whisper_url} if whisper_url else {}
+    response.append(_dialled(Dial(answer_on_bridge=True, timeout=ring_s, action=action_url), target, **more))
+    return str(response)
+
+
+def whisper(text: str, accept_url: str, *, timeout_s: int) -> str:
+    """Say a text to a callee, send the pressed key to `accept_url`, else hang up."""
+    response = VoiceResponse()
+    gather = Gather(num_digits=1, timeout=timeout_s, action=accept_url)
+    gather.say(_xml(text))
+    response.append(gather)
+    response.hangup()
+    return str(response)
+
+
+def play_digits(digits: str, next_url: str) -> str:
+    """Play tones to the other end, then continue with the TwiML of `next_url`."""
+    response = VoiceResponse()
+    response.play(digits=digits)
+    response.redirect(next_url)
+    return str(response)
+
+
+def connect_callee() -> str:
+    """End a whisper: Twilio connects the two legs."""
+    return str(VoiceResponse())
+
+
+def _dialled(dial: Dial, target: str, **attributes: str) -> Dial:
+    """Add a number or SIP address to a dial."""
+    if target.startswith(("sip:", "sips:")):
+        dial.sip(_xml(target), **attributes)
+    else:
+        dial.number(_xml(target), **attributes)
+    return dial
 
 
 def say_and_hang_up(text: str) -> str:

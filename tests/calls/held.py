@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import gevent
@@ -22,6 +23,7 @@ from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin
 from gw.twin.sound import FRAME_BYTES, PTIME_MS
 from gw.twin.twilio.caller import TwinCall
+from gw.twin.twilio.dial import Callee
 from gw.twin.twilio.steps import Step
 from gw.twin.twilio.stream import CallPlan
 from tests.calls.conftest import World
@@ -141,12 +143,13 @@ def hold_all(
     *,
     head_start_s: Mapping[str, float],
     then: Callable[[World, Outcome], None] = lambda world, outcome: None,
+    callees: Mapping[str, Callee] = MappingProxyType({}),
     **sections: Any,
 ) -> dict[str, Held]:
     """Hold a call for each case.
 
-    `head_start_s`: time before the next call is placed, if more than the usual. `then`: what follows the calls, on the same
-    gateway. `sections`: further parts of its configuration.
+    `callees`: parties that Twilio dials, by number. `head_start_s`: time before the next call is placed, if more than the usual.
+    `then`: what follows the calls, on the same gateway. `sections`: further parts of its configuration.
     """
 
     def agents(ai: AiTwin) -> dict[str, Agent]:
@@ -156,6 +159,8 @@ def hold_all(
         }
 
     def place_calls(world: World, outcome: Outcome) -> None:
+        world.twilio.callees.update(callees)
+
         def hold(name: str, case: Case) -> None:
             plan = CallPlan(agent=name, steps=case.steps, **{"hang_up": False, "max_s": scaled(30.0), **case.plan})
             outcome.calls[name] = world.twilio.place(plan)

@@ -30,6 +30,8 @@ reads a clock, never sees audio, and depends on no provider.
 | a tool is slow | the holding sound, or one sentence and then the sound |
 | a tool runs in the background | it is answered immediately; its result is a system item, and an answer is owed |
 | the caller interrupts | tools that ask for it are given up |
+| the agent transfers, or sends digits | once all words are heard, control ends the stream; the caller's voice cancels that |
+| the call is back | restate the conversation unless its session was kept, give the outcome, and an answer is owed |
 | the agent hangs up | end when its goodbye is heard; without a word, request one; the caller's voice takes it back |
 | keys are complete | send them, and an answer is owed |
 | neither side speaks | ask whether the caller is there, then closing words, then the end |

@@ -22,6 +22,7 @@ class Prompt(StrEnum):
     ANSWER = "answer"  # as the conversation calls for
     GREETING = "greeting"
     RETURN = "return"  # the call resumes on another stream
+    RETURNED = "returned"  # the call is back from a transfer, or from digits
     CONTINUE = "continue"  # the last sentence broke off
     REPEAT = "repeat"  # the caller's last words were lost
     ARE_YOU_THERE = "are_you_there"  # neither side has spoken for a while

@@ -73,7 +73,7 @@ class Successor(Enum):
 
 
 class OpenTool(NamedTuple):
-    """A tool call that control has not settled. `by_ms`: its deadline."""
+    """A tool call that control has not settled. `by_ms`: its deadline; NEVER while it waits for the agent's words."""
 
     call_id: str
     response_id: str
@@ -132,6 +132,8 @@ class Dialogue:
     held_results: tuple[tuple[str, ToolOutcome], ...] = ()  # by call, settled while no session was ready
     answered: tuple[str, ...] = ()
     tools: int = 0
+    leaving: str = ""  # the call that ends the stream, once all words are heard
+    left_for: Reason | None = None  # control was asked to end the stream for it
     filling: str = ""  # the tool for which the agent was asked to say a filler; one filler bridges one wait
     # the end
     closing: Reason | None = None
@@ -236,6 +238,8 @@ class Dialogue:
             return
         if self.ask_at <= self.now and self._may_ask():
             self._ask()
+        if self.leaving and self.left_for is None and self._may_leave():
+            self._leave()
         self._update_hold_sound()
         self._update_idle()
         if self.successor is Successor.READY and self._may_swap() and not self._awaits_text():
@@ -608,7 +612,8 @@ class Dialogue:
     def _cancel_tools(self) -> None:
         """Give up the tools that an interruption ends."""
         for tool in self.open_tools:
-            if self.rules.tools[tool.name].cancels and self._waits(tool):
+            is_left = tool.call_id == self.leaving and self.left_for is not None
+            if self.rules.tools[tool.name].cancels and self._waits(tool) and not is_left:
                 self._close_tool(tool)
                 self._answer_tool(tool.call_id, "cancelled")
                 self.out.append(do.CancelTool(tool.call_id))
@@ -759,10 +764,15 @@ class Dialogue:
             self._answer_tool(event.call_id, "unknown_tool")
         elif not event.is_readable:
             self._answer_tool(event.call_id, "invalid_arguments")
-        elif len(self.open_tools) >= limits.MAX_OPEN_TOOLS or self.tools > limits.MAX_TOOLS:
+        elif self._is_too_much(event.name):
             self._answer_tool(event.call_id, "busy")
         else:
             self._open_tool(event)
+
+    def _is_too_much(self, name: str) -> bool:
+        """One more call is refused: the bounds are reached, or the call leaves the stream already."""
+        leaves = bool(self.leaving) and self.rules.tools[name].leaves is not None
+        return leaves or len(self.open_tools) >= limits.MAX_OPEN_TOOLS or self.tools > limits.MAX_TOOLS
 
     def _is_known(self, call_id: str) -> bool:
         """The call came before. A call in the background is answered, and may be open."""
@@ -780,6 +790,10 @@ class Dialogue:
     def _open_tool(self, event: given.ToolCall) -> None:
         self._yield_tools()
         rules = self.rules.tools[event.name]
+        if rules.leaves is not None:
+            self.open_tools = (*self.open_tools, OpenTool(event.call_id, event.response_id, event.name, NEVER))
+            self.leaving = event.call_id  # `_settle` follows
+            return
         tool = OpenTool(event.call_id, event.response_id, event.name, self.now + rules.timeout_ms + limits.TOOL_MARGIN_MS)
         self.open_tools = (*self.open_tools, tool)
         self.tools_by = min(self.tools_by, tool.by_ms)
@@ -787,8 +801,28 @@ class Dialogue:
         if not rules.waits:
             self._answer_tool(event.call_id, "started")
 
+    def _may_leave(self) -> bool:
+        """Nothing is being said, heard or owed, and no other tool is awaited."""
+        if self.phase is not Phase.TALK or self.speaks or self.plays or self.keys or self.floor is not Floor.OPEN:
+            return False
+        if self.debt is not None or self.response not in (Response.NONE, Response.CUT):
+            return False
+        return not any(self._waits(tool) for tool in self.open_tools if tool.call_id != self.leaving)
+
+    def _leave(self) -> None:
+        """Have control end the stream. Its end is expected until the deadline of the call."""
+        (tool,) = (one for one in self.open_tools if one.call_id == self.leaving)
+        rules = self.rules.tools[tool.name]
+        begun = tool._replace(by_ms=self.now + rules.timeout_ms + limits.TOOL_MARGIN_MS)
+        self.open_tools = tuple(begun if one is tool else one for one in self.open_tools)
+        self.tools_by = min(self.tools_by, begun.by_ms)
+        self.left_for = rules.leaves
+        self.out.append(do.WantTool(tool.call_id))
+
     def _close_tool(self, tool: OpenTool) -> None:
         self.open_tools = tuple(one for one in self.open_tools if one is not tool)
+        if tool.call_id == self.leaving:
+            self.leaving, self.left_for = "", None
         self.tools_by = min((one.by_ms for one in self.open_tools), default=NEVER)
         if not self._awaits_tool():
             self.filling = ""
@@ -851,7 +885,9 @@ class Dialogue:
         self._use_session(event.lifetime_ms)
         if not self.has_greeted:
             self.has_greeted = True
-            if self.debt is None and (self.rules.resumes or self.rules.greets):
+            if self.debt is None and self.rules.returns:
+                self._owe(Prompt.RETURNED, 0, insists=True)
+            elif self.debt is None and (self.rules.resumes or self.rules.greets):
                 self._owe(Prompt.RETURN if self.rules.resumes else Prompt.GREETING, 0)
         else:
             self._listen_first()
@@ -1008,7 +1044,7 @@ class Dialogue:
                 self._answer_tool(tool.call_id, "cancelled")
         self.open_tools = tuple(tool for tool in self.open_tools if not self._waits(tool))
         self.tools_by = min((tool.by_ms for tool in self.open_tools), default=NEVER)
-        self.filling = ""
+        self.filling, self.leaving, self.left_for = "", "", None
         self.keys, self.keys_at = "", NEVER
         self.close_by = max(self.now, self.heard_by if self.plays else 0) + bound_ms
 
@@ -1057,7 +1093,9 @@ class Dialogue:
         self._announce_end(Reason.BUDGET)
 
     def _on_stream_ended(self, event: given.StreamEnded) -> None:
-        if self.closing is None or (event.reason is Reason.CALLER_HANGUP and self.closing is not Reason.FALLBACK_GOODBYE):
+        if self.left_for is not None and event.reason is Reason.CALLER_HANGUP:
+            self.closing = self.left_for  # Twilio's `stop` is the same for both
+        elif self.closing is None or (event.reason is Reason.CALLER_HANGUP and self.closing is not Reason.FALLBACK_GOODBYE):
             self.closing = event.reason
         self._end(hung_up=event.reason is Reason.CALLER_HANGUP)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
+from gw.call.leave import LEAVING_TOOLS, SEND_DIGITS, TRANSFER
+from gw.call.state import Reason
 from gw.config import Agent, Media, Say, Tool
 from gw.protocol.ai import HANG_UP_TOOL
 
@@ -76,6 +78,10 @@ MCP_TIMEOUT_MS: Final = 60_000
 AFTER_APPROVAL_MS: Final = 1000
 
 
+#: Bound on Twilio's new instructions for a call, from the request to the end of the stream.
+LEAVE_MS: Final = 6000
+
+
 class ToolRules(NamedTuple):
     """Rules of one tool's calls."""
 
@@ -85,6 +91,7 @@ class ToolRules(NamedTuple):
     filler_after_ms: int = 1200  # from the later of the call and the end of what is heard
     cancels: bool = False  # an interruption ends it
     yields: bool = False  # another call, or a response that begins, ends it: nothing is answered for it then
+    leaves: Reason | None = None  # once all words are heard, it ends the stream for this reason
 
 
 class Rules(NamedTuple):
@@ -92,6 +99,7 @@ class Rules(NamedTuple):
 
     greets: bool = True
     resumes: bool = False  # this stream continues a call
+    returns: bool = False  # which left its former stream on purpose
     interruptions: Interruptions = "model"
     cut_after_ms: int = 900  # from the report that speech began to the cut, unless its end is reported before
     resume_after_ms: int = 2000
@@ -113,12 +121,18 @@ class Rules(NamedTuple):
 
 
 def rules_of(
-    agent: Agent, media: Media, tools: Mapping[str, Tool] = MappingProxyType({}), *, resumes: bool, elapsed_ms: int = 0
+    agent: Agent,
+    media: Media,
+    tools: Mapping[str, Tool] = MappingProxyType({}),
+    *,
+    resumes: bool,
+    returns: bool = False,
+    elapsed_ms: int = 0,
 ) -> Rules:
     """Return the rules of one call.
 
-    `tools`: all that are configured; the agent has the ones it names. `resumes`: the stream continues a call. `elapsed_ms`: the
-    call's time on earlier streams, part of the longest call.
+    `tools`: all that are configured; the agent has the ones it names. `resumes`: the stream continues a call. `returns`: after a
+    transfer or digits. `elapsed_ms`: the call's time on earlier streams, part of the longest call.
     """
     turns = agent.turns
     is_parrot = agent.provider == "parrot"  # it cannot be prompted, and the key "#" is its command to hang up
@@ -127,12 +141,15 @@ def rules_of(
     return Rules(
         greets=bool(agent.greeting),
         resumes=resumes,
+        returns=returns,
         interruptions=turns.interruptions,
         # the end of a short sound is reported only when the pause after it has lasted `silence_ms`
         cut_after_ms=min(turns.min_speech_ms + turns.silence_ms, _ms(turns.resume_after_s)),
         resume_after_ms=_ms(turns.resume_after_s),
         protect_greeting_ms=turns.protect_greeting_ms,
-        tools={name: _tool_rules(tools[name]) for name in agent.tools if name in tools} | (_MCP_RULES if agent.mcp else {}),
+        tools={name: _tool_rules(tools[name]) for name in agent.tools if name in tools}
+        | {name: _LEAVING_RULES[name] for name in LEAVING_TOOLS if name in agent.tools}
+        | (_MCP_RULES if agent.mcp else {}),
         hang_up_tool=HANG_UP_TOOL if HANG_UP_TOOL in agent.tools else "",
         answer_ms=_ms(media.ai_answer_s),
         stall_ms=_ms(media.ai_stall_s),
@@ -149,6 +166,10 @@ def rules_of(
     )
 
 
+_LEAVING_RULES: Final = {
+    TRANSFER: ToolRules(timeout_ms=LEAVE_MS, cancels=True, leaves=Reason.TRANSFERRED),
+    SEND_DIGITS: ToolRules(timeout_ms=LEAVE_MS, cancels=True, leaves=Reason.DIGITS_SENT),
+}
 _MCP_RULES: Final = {
     MCP_CALL: ToolRules(timeout_ms=MCP_TIMEOUT_MS),
     MCP_APPROVAL: ToolRules(timeout_ms=AFTER_APPROVAL_MS - TOOL_MARGIN_MS, filler="none", yields=True),

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
+from gw.call.leave import LEAVING_TOOLS
+from gw.call.resume import LEFT
 from gw.call.state import Reason
 from gw.call.tool_calls import MCP_PREFIX
-from gw.cli.calls.reason_words import ENDINGS, RECORDING_OFF, RECORDING_TROUBLES, REPLACED
+from gw.cli.calls.reason_words import ENDINGS, RECORDING_OFF, RECORDING_TROUBLES, REPLACED, TRANSFER_ENDS
 from gw.cli.calls.waits import KIND, parts, total_ms
 from gw.control.rows import CallDetails, EventRow, QualityRow, Scalar
 
@@ -112,6 +114,7 @@ def findings(call: CallDetails) -> list[Finding]:
         _interruptions,
         _ai_leg,
         _worker,
+        _left,
         _end,
         _recording,
     )
@@ -284,7 +287,7 @@ def _tools(call: CallDetails) -> Iterator[Finding]:
     ended = [(event.data, str(event.data.get("id")).startswith(MCP_PREFIX)) for event in _events(call, "tool_called")]
     failed = Counter((data.get("tool"), data.get("status"), is_remote) for data, is_remote in ended)
     for (tool, status, is_remote), count in failed.items():
-        if status not in ("ok", "cancelled"):
+        if status not in ("ok", "cancelled") and tool not in LEAVING_TOOLS:
             remedy = "Look into the log of its MCP server" if is_remote else f"Try it with `tools try {tool}`"
             yield Finding("odd", "tools", f"The tool {tool} gave no result {_times(count)}: {status}. {remedy}.")
 
@@ -325,11 +328,28 @@ def _ai_leg(call: CallDetails) -> Iterator[Finding]:
 def _worker(call: CallDetails) -> Iterator[Finding]:
     after = Counter(str(event.data.get("after") or Reason.WORKER_LOST) for event in _events(call, "resumed"))
     for reason, times in after.items():
+        if reason in LEFT:
+            continue
         what = "lost worker" if reason == Reason.WORKER_LOST else "lost stream"
         yield Finding("bad", what, f"The call resumed on another stream {_times(times)}: {ENDINGS.get(reason, reason)}.")
     for event in _events(call, "webhook_stream"):
         if event.data.get("StreamEvent") == "stream-error":
             yield Finding("bad", "stream error", f"Twilio reported a stream error: {event.data.get('StreamError', '')}")
+
+
+def _left(call: CallDetails) -> Iterator[Finding]:
+    """Yield a finding for each transfer, and one for digits."""
+    for event in _events(call, "transfer_ended"):
+        status, target = str(event.data.get("status")), event.data.get("target") or "an unknown target"
+        weight: Weight = "good" if status == "completed" else "odd"
+        yield Finding(weight, "transfer", f"The transfer to {target} ended: {TRANSFER_ENDS.get(status, status)}.")
+    if times := sum(event.data.get("after") == Reason.DIGITS_SENT for event in _events(call, "resumed")):
+        yield Finding("good", "digits", f"The agent sent digits {_times(times)}, and the conversation continued.")
+    failed = [event for event in _events(call, "tool_called") if event.data.get("tool") in LEAVING_TOOLS]
+    for event in failed:
+        if event.data.get("status") not in ("ok", "cancelled"):
+            sentence = f"The call could not leave its stream for {event.data.get('tool')}: {event.data.get('status')}."
+            yield Finding("bad", "transfer", f"{sentence} Look for the call in the log of control.")
 
 
 def _end(call: CallDetails) -> Iterator[Finding]:
@@ -448,6 +468,15 @@ def event_sentence(event: EventRow) -> str:
             return f"the caller pressed [{data.get('count')} {'key' if data.get('count') == 1 else 'keys'}]"
         case "recording_off":
             return f"recording is off: {_by(data)}"
+        case "leaving":
+            return f"the call leaves its stream: {data.get('tool')} {data.get('target') or ''}".rstrip()
+        case "transfer_accepted":
+            return "the callee accepted the transfer"
+        case "transfer_ended":
+            status = str(data.get("status"))
+            return f"the transfer to {data.get('target') or 'an unknown target'} ended: {TRANSFER_ENDS.get(status, status)}"
+        case "resumed" if data.get("after") in LEFT:
+            return f"the call is back with the agent, on stream {int(data.get('n') or 0) + 1}"
         case "resumed":
             return f"the call resumed on another stream, number {data.get('n')}"
         case "transfer_wanted" | "transferred":

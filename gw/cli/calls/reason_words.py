@@ -58,10 +58,22 @@ ENDINGS: Final[dict[str, str]] = {
     Reason.AI_BAD_WEBSOCKET: "the AI broke the websocket protocol",
     Reason.AI_FRAME_FLOOD: "the AI sent a flood of control frames or small fragments",
     Reason.AI_WRONG_FORMAT: "the AI did not confirm mu-law in both directions",
+    Reason.TRANSFERRED: "the agent transferred the caller to another party",
+    Reason.DIGITS_SENT: "the call left its stream to send digits",
     Reason.FALLBACK_TRANSFER: "the AI failed permanently, and the caller was transferred",
     Reason.FALLBACK_GOODBYE: "the AI failed permanently, and the caller heard the goodbye",
     Reason.INTERNAL_ERROR: "a part of the gateway failed; the log has the traceback",
     Reason.WORKER_LOST: "the worker died with the call",
+}
+
+#: Ends of transfers.
+TRANSFER_ENDS: Final[dict[str, str]] = {
+    "completed": "the two were connected",
+    "no-answer": "there was no answer",
+    "busy": "the line was busy",
+    "declined": "the callee did not accept it",
+    "failed": "the number could not be reached",
+    "canceled": "the caller hung up first",
 }
 
 #: The labels of gw_ai_reconnects_total.

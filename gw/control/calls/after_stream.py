@@ -15,16 +15,18 @@ from typing import Final
 import gevent
 
 from gw import bus
-from gw.bounded import OutOfTimeError, within
+from gw.bounded import within
 from gw.call.resume import NextStep, OnLost, next_step
 from gw.call.state import Reason
+from gw.control.calls.left_calls import ABOUT, LeftCalls
 from gw.control.calls.registry import Call, Calls
-from gw.control.store import Store, StoreError
+from gw.control.store import Store
+from gw.errors import GatewayError
 
 log = logging.getLogger(__name__)
 
 #: Bounds on an answer by the question's subject, below the worker's own.
-ANSWER_S: Final = {"next": 5.5, "conversation": 0.4, "variables": 0.8}
+ANSWER_S: Final = {"next": 5.5, "conversation": 0.4, "variables": 0.8, "left": 3.5, "whisper": 3.5}
 #: Time for an end that is on its way from the worker, and the interval between looks.
 END_S: Final = 2.0
 LOOK_S: Final = 0.02
@@ -42,15 +44,18 @@ class AfterStream:
         check_owner: Callable[[str], None],
         on_foreign: Callable[[str], None] = lambda kind: None,
         spent_usd: Callable[[str], float] = lambda call_sid: 0.0,
+        left_calls: LeftCalls | None = None,
     ) -> None:
         """`on_lost`: the step for a lost call. `check_owner`: take the call from its owner if that is dead. `on_foreign` receives
-        the kind of a webhook from another account than its call's. `spent_usd`: a call's cost so far, if in memory."""
+        the kind of a webhook from another account than its call's. `spent_usd`: a call's cost so far, if in memory.
+        `left_calls`: calls that left their streams on purpose."""
         self._store = store
         self._calls = calls
         self._on_lost = on_lost
         self._check_owner = check_owner
         self._on_foreign = on_foreign
         self._spent_usd = spent_usd
+        self._left_calls = left_calls or LeftCalls(lambda call_sid, kind: ())
 
     def answer(self, ask: bus.Ask) -> bus.Answer:
         """Answer a worker's question. The answer has no step if the store fails, or after ANSWER_S."""
@@ -63,12 +68,15 @@ class AfterStream:
                     self._on_foreign("action")
                     log.warning("another account asks about a call: %s", ask.account_sid, extra={"call_sid": ask.call_sid})
                     return bus.Answer(ask.n, step=NextStep.HANG_UP.value)
+                if ask.about in ABOUT:
+                    return self._left_calls.answer(ask, call)
                 if ask.about == "conversation":
+                    left = self._left_calls.wish(ask.call_sid, ask.key)
                     spent_usd = max(call.spent_usd, self._spent_usd(ask.call_sid))
                     utterances = call.conversation.utterances()
-                    return bus.Answer(ask.n, step=NextStep.RESUME.value, utterances=utterances, spent_usd=spent_usd)
+                    return bus.Answer(ask.n, step=NextStep.RESUME.value, utterances=utterances, spent_usd=spent_usd, left=left)
                 return self._next(ask, call)
-        except (StoreError, OutOfTimeError) as error:
+        except GatewayError as error:
             log.warning("a worker's question is not answered: %s", error, extra={"call_sid": ask.call_sid})
             return bus.Answer(ask.n)
 
@@ -90,7 +98,7 @@ class AfterStream:
                 call.reason = Reason.PHONE_LOST.value
             else:
                 gevent.sleep(LOOK_S)
-        step = next_step(call.reason, resumes=call.resumes, on_lost=self._on_lost, speak=call.speak)
+        step = next_step(call.reason, resumes=call.failures, on_lost=self._on_lost, speak=call.speak)
         if call.transferred:
             step = NextStep.HANG_UP
         if step is NextStep.RESUME:

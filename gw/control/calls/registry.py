@@ -21,6 +21,7 @@ import msgspec
 
 from gw import bus
 from gw.call.conversation import Conversation
+from gw.call.resume import LEFT
 from gw.call.turns import Turn
 from gw.control.rows import CallDetails
 
@@ -46,11 +47,17 @@ class Call(msgspec.Struct):
     speak: bool = False
     reported: bool = False  # its worker reported that end
     resumes: int = 0
+    returns: set[int] = msgspec.field(default_factory=set)  # of these: not after a failure
     spent_usd: float = 0.0  # by the store
     transferred: bool = False  # by REST
     variables: dict[str, str] = {}  # of its route
     whole: bool | None = None
     conversation: Conversation = msgspec.field(default_factory=Conversation)
+
+    @property
+    def failures(self) -> int:
+        """Number of resumes after a failure."""
+        return self.resumes - len(self.returns)
 
     @property
     def is_lost(self) -> bool:
@@ -154,6 +161,8 @@ class Calls:
                 if n > call.resumes and not call.conversation.turns:
                     call.whole = False  # its beginning was another process's: the store has it
                 call.resumes = max(call.resumes, n)
+                if event.data.get("after") in LEFT:
+                    call.returns.add(n)
             case _:
                 pass
         return ""
@@ -187,6 +196,9 @@ class Calls:
         if has_ended and not (call.reason or call.stream_sid or call.owner):  # else a stream started since, whatever the row says
             call.reason = row.reason or ""
         call.whole, call.resumes = True, max(call.resumes, len(back))
+        call.returns |= {
+            int(event.data.get("n") or 0) for event in row.events if event.kind == "resumed" and event.data.get("after") in LEFT
+        }
         call.account_sid = call.account_sid or row.account_sid or ""
         call.spent_usd = row.cost_usd or 0.0
         call.variables = call.variables or row.variables

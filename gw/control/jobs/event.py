@@ -22,6 +22,7 @@ import msgspec
 
 from gw import bus
 from gw.call.resume import RESUMABLE
+from gw.call.state import Reason
 from gw.config import Config, EventHook
 from gw.control.jobs import lifecycle, table
 from gw.control.jobs.lifecycle import EVENT, Again, Ended, Job, Outcome, Rewritten
@@ -54,6 +55,8 @@ ANSWER_BYTES: Final = 4096
 LOOK_S: Final = 1.0
 #: After the end of a stream that may resume: Twilio asks for the next step within 15 s.
 RESUME_S: Final = 20.0
+#: The same after a transfer: the longest ringing and whisper come before.
+TRANSFER_S: Final = 180.0
 #: Two times of one moment: the store has microseconds.
 _SAME_S: Final = 0.001
 _HOUR_S: Final = 3600.0
@@ -156,6 +159,9 @@ class EventHandler:
                 return self._of("call.ended", event.call_sid, event.ended_at, {"reason": event.reason})
             case bus.CallEvent(kind="tool_called"):
                 return self._of("tool.called", event.call_sid, event.at, _tool_of(event.data))
+            case bus.CallEvent(kind="transfer_ended"):
+                ended = {name: event.data.get(name) for name in ("target", "status")}
+                return self._of("transfer.ended", event.call_sid, event.at, ended)
             case bus.Webhook(kind="recording") if event.fields.get("RecordingStatus") == "completed":
                 length = event.fields.get("RecordingDuration", "")
                 recording = {
@@ -225,9 +231,17 @@ def state_of(
         resumed = any(event.kind == "resumed" and event.at > draft.at for event in details.events)
         if owned or resumed or (details.ended_at is not None and details.ended_at > draft.at + _SAME_S):
             return "stale"
-        may_resume = not over and draft.data.get("reason") in RESUMABLE and now < draft.at + RESUME_S
+        may_resume = not over and draft.data.get("reason") in RESUMABLE and now < draft.at + _may_return_s(draft, details)
         return "wait" if details.ended_at is None or may_resume else "ready"
     return "ready"
+
+
+def _may_return_s(draft: Draft, details: CallDetails) -> float:
+    """Return how long after the end of a stream the call may continue on another one."""
+    if draft.data.get("reason") != Reason.TRANSFERRED:
+        return RESUME_S
+    ends = [event.data.get("status") for event in details.events if event.kind == "transfer_ended" and event.at > draft.at]
+    return 0.0 if ends and ends[-1] in ("completed", "canceled") else TRANSFER_S
 
 
 def facts_of(details: CallDetails) -> CallFacts:

@@ -177,6 +177,15 @@ class Jobs:
                 results.append(_settled(job))
         return results
 
+    def of_call(self, call_sid: str, kind: str) -> list[Job]:
+        """Return the jobs of a call and a kind, the newest first. Waits for the disk; raises GatewayError."""
+        return self._disk.transact(partial(table.find_of_call, call_sid=call_sid, kind=kind))
+
+    def add(self, job: Job) -> None:
+        """Accept a job of this process. Waits for the disk; raises GatewayError, after which it may be accepted."""
+        wanted = (table.Wanted(job, self._handlers[job.kind].capacity),)
+        self.on_accepted(self._disk.transact(partial(table.insert, wanted=wanted, now=time.time())))
+
     def cancel(self, job_id: str) -> None:
         """End a job's request, or do not send it: its worker does not await the result. Does not wait."""
         if (request := self._requests.get(job_id)) is not None:

@@ -152,6 +152,11 @@ def find(db: sqlite3.Connection, ids: Sequence[str]) -> list[Job]:
     return [job for job_id in ids for job in _select(db, "WHERE id = ?", job_id)]
 
 
+def find_of_call(db: sqlite3.Connection, call_sid: str, kind: str) -> list[Job]:
+    """Return the jobs of a call and a kind, the newest first."""
+    return _select(db, "WHERE call_sid = ? AND kind = ? ORDER BY rowid DESC LIMIT ?", call_sid, kind, _REMOVED)
+
+
 def prune(db: sqlite3.Connection, before: float, most: int, *, dead_before: float) -> int:
     """Remove some of the jobs settled before an epoch time, or beyond `most`. Returns their number.
 

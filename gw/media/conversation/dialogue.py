@@ -21,6 +21,7 @@ from gw.call.dialogue.commands import Command, Prompt
 from gw.call.dialogue.inputs import Input
 from gw.call.dialogue.machine import NEVER, Dialogue, Phase, Response
 from gw.call.dialogue.rules import rules_of
+from gw.call.resume import LEFT
 from gw.call.state import CallState, Event, Reason, State
 from gw.call.turns import Turn, Turns
 from gw.config import Agent
@@ -88,7 +89,12 @@ class CallDialogue:
         self._tools = tools
         self._hold_sound = HoldSound(downlink, context.holding)
         rules = rules_of(
-            agent, context.config.media, context.config.tools, resumes=events.resumed is not None, elapsed_ms=elapsed_ms
+            agent,
+            context.config.media,
+            context.config.tools,
+            resumes=events.resumed is not None,
+            returns=events.resumed is not None and events.resumed.after in LEFT,
+            elapsed_ms=elapsed_ms,
         )
         self._machine = Dialogue.begin(rules, _now_ms())
         waits_for_pause = agent.provider == "openai" and agent.turns.detection == "server_vad"
@@ -177,6 +183,13 @@ class CallDialogue:
         """Pass the end of the stream, or the wish to end the call."""
         self._end_reason, self._end_detail = reason, detail
         self.on(given.EndWanted(reason) if reason in _WISHES else given.StreamEnded(reason))
+
+    def lifetime_ms(self) -> int:
+        """Milliseconds until the present session expires; 0 without one."""
+        machine = self._machine
+        if not machine.is_ready or machine.forced_at == NEVER:
+            return 0
+        return max(0, machine.forced_at - _now_ms())
 
     def open_limit_s(self) -> float:
         """Seconds that the attempt under way has to open a session."""
@@ -296,7 +309,8 @@ class CallDialogue:
             self._side.create_response(self._tools.filler_of(command.tool), with_tools=False)
         else:
             words = self._agent.first_words
-            text = prompts.text_of(command.prompt, words)
+            is_told = command.prompt is Prompt.RETURNED and self._tools.is_back  # by the tool's output
+            text = "" if is_told else prompts.text_of(command.prompt, words)
             self._side.create_response(text, with_tools=prompts.may_use_tools(command.prompt, words))
         if command.prompt is Prompt.ANSWER:
             return
@@ -424,6 +438,8 @@ _ENDS: Final = {
     Reason.IDLE_LIMIT: "neither side spoke",
     Reason.DURATION_LIMIT: "the longest call",
     Reason.BUDGET: "a limit of [budget]",
+    Reason.TRANSFERRED: "the agent transferred the caller",
+    Reason.DIGITS_SENT: "the agent sends digits",
 }
 
 _ACTS: Final[dict[type, Callable[[CallDialogue, Any], None]]] = {

@@ -8,6 +8,7 @@ and outputs are in no log and no note.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -19,9 +20,23 @@ from gw.call import prompts
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import ToolOutcome
-from gw.call.dialogue.rules import MCP_APPROVAL, MCP_CALL
+from gw.call.dialogue.rules import LEAVE_MS, MCP_APPROVAL, MCP_CALL
+from gw.call.leave import (
+    KIND,
+    LEAVING_TOOLS,
+    TRANSFER,
+    Leave,
+    decode_leave,
+    digits_of,
+    encode_leave,
+    output_of,
+    transfer_of,
+)
+from gw.call.resume import LEFT, Resumed
+from gw.call.state import Reason
 from gw.call.tool_calls import MCP_PREFIX, ToolCalls, ToolRecord
-from gw.config import Say, Tool
+from gw.config import Agent, Say, Tool
+from gw.errors import ProtocolError
 from gw.media.ai_side import AiSide
 from gw.media.call_events import CallEvents
 from gw.protocol import ai
@@ -32,6 +47,11 @@ log = logging.getLogger(__name__)
 _MS: Final = 1000
 #: Length of a name in logs and notes: the AI may invent one.
 _NAME_CHARS: Final = 64
+
+#: Time that control has for Twilio's new instructions: less than the dialogue waits.
+REDIRECT_S: Final = LEAVE_MS / _MS - 1.0
+#: Results of a job after which the stream ends, or may end. The dialogue waits for its end, within a bound.
+_MAY_LEAVE: Final = ("ok", "unknown_outcome")
 
 #: First output of a call in the background.
 STARTED: Final = '{"status":"started"}'
@@ -62,14 +82,26 @@ class CallTools:
     """One call's tools."""
 
     def __init__(
-        self, events: CallEvents, side: AiSide, tools: Mapping[str, Tool], facts: CallFacts, now_ms: Callable[[], int]
+        self,
+        events: CallEvents,
+        side: AiSide,
+        tools: Mapping[str, Tool],
+        facts: CallFacts,
+        now_ms: Callable[[], int],
+        agent: Agent,
+        route: str = "",
     ) -> None:
-        """`tools`: the configured ones. `facts`: of the call, for their endpoints. `now_ms`: the call's time."""
+        """`tools`: the configured ones. `facts`: of the call, for their endpoints. `now_ms`: the call's time. `route`: its id."""
         self._events = events
         self._side = side
         self._tools = tools
         self._facts = facts
         self._now_ms = now_ms
+        self._agent = agent
+        self._route = route
+        self._wishes: dict[str, Leave] = {}  # to leave the stream, by call: one is carried out
+        self._faults: dict[str, str] = {}  # of arguments, until the call's output is sent
+        self.is_back = False  # from a transfer, or digits, whose output the AI is given
         self.calls = ToolCalls(events.sid, events.resumed.n if events.resumed is not None else 0)
         self._mcp: dict[str, _McpCall] = {}  # those without an end, as many as the dialogue keeps open
 
@@ -86,7 +118,32 @@ class CallTools:
         is_readable = len(event.arguments) <= MAX_ARGUMENTS_BYTES
         is_readable = is_readable and len(event.arguments.encode("utf-8", "replace")) <= MAX_ARGUMENTS_BYTES
         self.calls.on_call(event.call_id, event.name, event.arguments if is_readable else "", self._now_ms())
+        if is_readable and event.name in LEAVING_TOOLS and event.name in self._agent.tools:
+            is_readable = self._take_wish(event)
         return given.ToolCall(response_id, event.call_id, event.name, is_readable)
+
+    def _take_wish(self, event: ai.ToolCall) -> bool:
+        """Read the arguments of a call that leaves the stream. Returns whether they are valid."""
+        transfer, key = self._agent.transfer, os.urandom(16).hex()
+        wish = Leave(
+            key=key,
+            tool=event.name,
+            account_sid=self._events.account_sid,
+            route=self._route,
+            call_id=event.call_id,
+            ring_s=transfer.ring_s,
+        )
+        try:
+            if event.name == TRANSFER:
+                accept = transfer.accept if transfer.whisper else ""
+                wish = transfer_of(wish, event.arguments, transfer.targets, accept=accept)
+            else:
+                wish = digits_of(wish, event.arguments)
+        except ProtocolError as error:
+            self._faults[event.call_id] = error.detail
+            return False
+        self._wishes.setdefault(event.call_id, wish)
+        return True
 
     # -- from the AI's provider: remote MCP servers -----------------------------------------------------------------------
 
@@ -128,6 +185,11 @@ class CallTools:
             return
         record = self.calls.get(command.call_id)
         job_id = self.calls.want(command.call_id)
+        if (wish := self._wishes.get(command.call_id)) is not None:
+            deadline_ms = int((time.time() + REDIRECT_S) * _MS)
+            self._events.note("leaving", tool=wish.tool, target=wish.target)
+            self._events.emit(bus.JobWanted(job_id, KIND, self._events.sid, deadline_ms, encode_leave(wish)))
+            return
         body = ToolCall(id=job_id, tool=record.name, arguments=record.arguments, call=self._facts)
         deadline_ms = int((time.time() + self._tools[record.name].timeout_s) * _MS)
         self._events.emit(bus.JobWanted(job_id, "tool", self._events.sid, deadline_ms, encode_call(body)))
@@ -142,6 +204,7 @@ class CallTools:
             self._close_mcp(command.call_id)
             return
         record = self._take_result(command.call_id, command.result)
+        self._wishes.pop(command.call_id, None)
         self._side.tool_output(command.call_id, record.output or "")
 
     def send_result(self, command: do.ToolResult) -> None:
@@ -157,6 +220,8 @@ class CallTools:
             return record
         if result != "settled":
             status, output = _OUTPUTS[result]
+            if result == "invalid_arguments" and (fault := self._faults.pop(call_id, "")):
+                output = failed("invalid_arguments", fault).output
             self.calls.close(call_id, output, status)
         record.output = record.result
         self._note_end(record.name, self.calls.job_id(call_id), record.status, record.called_ms)
@@ -177,5 +242,35 @@ class CallTools:
 
     def on_settled(self, settled: bus.JobSettled) -> given.ToolSettled | None:
         """Record a job's result. Returns the dialogue's input; None for a job that is not awaited."""
+        if settled.outcome in _MAY_LEAVE and any(self.calls.job_id(call_id) == settled.id for call_id in self._wishes):
+            return None
         call_id = self.calls.on_settled(settled.id, settled.outcome, settled.output)
         return None if call_id is None else given.ToolSettled(call_id)
+
+    # -- a call that leaves the stream, and returns -----------------------------------------------------------------------
+
+    def leaves_for(self) -> str:
+        """Return the call that control carries out by ending the stream; empty without one."""
+        return next((call_id for call_id in self._wishes if self.calls.get(call_id).is_open), "")
+
+    def on_end(self, reason: Reason) -> None:
+        """Give up a wish to leave a stream that ended for another reason."""
+        call_id = self.leaves_for()
+        if call_id and reason not in LEFT:
+            self._events.cancel_job(self.calls.job_id(call_id))
+
+    def on_return(self, resumed: Resumed, left: str, parked_call_id: str) -> None:
+        """Record the output of the call that left the former stream.
+
+        `left`: the wish, by control; empty if unknown. `parked_call_id`: the call that a kept session waits for.
+        """
+        try:
+            wish = decode_leave(left) if left else Leave(key="", tool=TRANSFER, call_id=parked_call_id)
+        except ProtocolError:
+            wish = Leave(key="", tool=TRANSFER, call_id=parked_call_id)
+        if not wish.call_id:
+            return
+        self.is_back = True
+        output = output_of(resumed.outcome)
+        self.calls.on_returned(wish.call_id, wish.tool, wish.arguments, output, self._now_ms())
+        self._note_end(wish.tool, self.calls.job_id(wish.call_id), "ok", self._now_ms())

@@ -20,7 +20,10 @@ from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+import gevent
+
 from gw import bus
+from gw.call.leave import is_key, outcome_of
 from gw.call.quality import Quality
 from gw.call.resume import RESUMABLE, NextStep, Resumed, is_normal, next_step
 from gw.call.state import Reason, result_of
@@ -48,6 +51,13 @@ Environ = dict[str, Any]
 REMEMBERED_S: Final = 60
 #: No stream for a call that is over.
 OVER_S: Final = 3600
+#: Bound on questions to control about a call that left its stream, below Twilio's 15 s, and the pause between two.
+ASK_AGAIN_S: Final = 8.0
+ASK_PAUSE_S: Final = 0.1
+#: Time in which the callee of a transfer has to press the key, after the summary.
+WHISPER_S: Final = 10
+_ACCEPT_KEY: Final = "1"
+_SID_CHARS: Final = 34
 #: Longest display name or number in a <Parameter>.
 MAX_VALUE_CHARS: Final = 200
 
@@ -61,10 +71,10 @@ _NO_SLOT: Final = "503 Service Unavailable"
 
 _XML: Final = "text/xml; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
-_WEBHOOK_PATHS: Final = {f"/twilio/{kind}": kind for kind in ("voice", "status", "recording", "stream", "action")}
+_WEBHOOK_PATHS: Final = {f"/twilio/{kind}": kind for kind in ("voice", "status", "recording", "stream", "action", "whisper")}
 
 #: Webhooks whose answer is a call's next step. The others report something that has happened.
-_STEPS: Final = frozenset({"voice", "action"})
+_STEPS: Final = frozenset({"voice", "action", "whisper"})
 
 #: Path of a balancer's health check: some worker of the machine answers webhooks.
 _HEALTH_PATH: Final = "/healthz"
@@ -166,12 +176,19 @@ class Webhooks:
         if kind == "voice":
             return self._voice(fields, key, environ, start_response, elsewhere=elsewhere)
         moment, is_new = self._remember(key)
+        if kind == "whisper":
+            self._cells[kind, "accepted" if is_new else "repeated"].add()
+            return _answer(start_response, "200 OK", _XML, self._whisper(fields, _query(environ), is_new=is_new))
         if is_new:
             self._context.emit(bus.Webhook(kind, time.time(), _without_keys(fields)))
         self._cells[kind, "accepted" if is_new else "repeated"].add()
         if kind == "action":
-            route_id = _query(environ).get("route", "")[:MAX_VALUE_CHARS]
-            status, document = self._after_stream(fields, moment, route_id, elsewhere=elsewhere)
+            query = _query(environ)
+            route_id, left = query.get("route", "")[:MAX_VALUE_CHARS], query.get("left", "")
+            if is_key(left):
+                status, document = self._after_leave(fields, moment, route_id, left, is_new=is_new, elsewhere=elsewhere)
+            else:
+                status, document = self._after_stream(fields, moment, route_id, elsewhere=elsewhere)
             return _answer(start_response, status, _XML, document)
         if kind == "status" and fields.get("CallStatus") in CALL_OVER:
             self._on_over(self._name(fields))
@@ -370,6 +387,67 @@ class Webhooks:
         if step is not NextStep.HANG_UP and words:
             return status, twiml.say_and_hang_up(words)
         return status, twiml.hangup()
+
+    def _after_leave(
+        self, fields: dict[str, str], moment: _Moment, route_id: str, key: str, *, is_new: bool, elsewhere: bool
+    ) -> tuple[str, str]:
+        """Return the HTTP status and the TwiML for a call that left its stream for a transfer, or for digits.
+
+        Asks control, bounded, and again while control restarts: the caller waits.
+        """
+        context, call_sid, name = self._context, fields["CallSid"], self._name(fields)
+        answer = self._ask_again(call_sid, "left", self._account_sid(fields), key=key, outcome=outcome_of(fields))
+        outcome = answer.outcome if answer is not None else outcome_of(fields)
+        if is_new and outcome in context.cells.transfers:
+            context.cells.transfers[outcome].add()
+            target = answer.text if answer is not None else ""
+            context.emit(bus.CallEvent(call_sid, "transfer_ended", time.time(), {"target": target, "status": outcome}))
+            log.info("a transfer ended: %s", outcome, extra={"call_sid": call_sid})
+        step = NextStep(answer.step) if answer is not None and answer.step else NextStep.GOODBYE
+        if fields.get("CallStatus") in CALL_OVER or step is NextStep.HANG_UP:
+            self._on_over(name)
+            return "200 OK", twiml.hangup()
+        agent_name = (answer.agent if answer is not None else "") or "default"
+        if step is NextStep.RESUME and answer is not None:
+            refusal = context.reserve(call_sid)
+            if not refusal:
+                resumed = Resumed(answer.resumes, answer.began_at, answer.reason, key, outcome)
+                more = {"agent": agent_name, **resumed.parameters(), **({"route": route_id} if route_id else {})}
+                return "200 OK", self._stream_for(fields, moment, more)
+            if elsewhere:
+                return _NO_SLOT, twiml.hangup()
+            log.warning("a call cannot return to its agent: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
+        self._on_over(name)
+        words = (context.config.agents.get(agent_name) or context.config.agents["default"]).goodbye
+        return "200 OK", twiml.say_and_hang_up(words) if words else twiml.hangup()
+
+    def _whisper(self, fields: dict[str, str], query: dict[str, str], *, is_new: bool) -> str:
+        """Return the TwiML for the callee of a transfer: the summary, then the connection. It is declined without a key 1."""
+        call_sid, key = query.get("call", "")[:_SID_CHARS], query.get("key", "")
+        if not (is_key(key) and call_sid.isalnum()):
+            return twiml.hangup()
+        if query.get("accept"):
+            if fields.get("Digits") != _ACCEPT_KEY:
+                return twiml.hangup()
+            if is_new:
+                self._context.emit(bus.CallEvent(call_sid, "transfer_accepted", time.time(), {"key": key}))
+            return twiml.connect_callee()
+        answer = self._ask_again(call_sid, "whisper", self._account_sid(fields), key=key)
+        if answer is None or not answer.text:
+            log.warning("a callee hears no whisper: the transfer is not known", extra={"call_sid": call_sid})
+            return twiml.hangup()
+        back = self._context.config.server.way_back
+        accept_url = f"{self._public}/twilio/whisper{back}?call={call_sid}&key={key}&accept=1"
+        return twiml.whisper(answer.text, accept_url, timeout_s=WHISPER_S)
+
+    def _ask_again(self, call_sid: str, about: str, account_sid: str, **more: str) -> bus.Answer | None:
+        """Ask control until it answers, for ASK_AGAIN_S: a control that restarts takes seconds."""
+        until_s = time.monotonic() + ASK_AGAIN_S
+        while True:
+            answer = self._context.ask(call_sid, about, account_sid, **more)
+            if answer is not None or time.monotonic() >= until_s:
+                return answer
+            gevent.sleep(ASK_PAUSE_S)
 
 
 def foreign_request(config: Config, environ: Environ) -> Foreign:

@@ -26,6 +26,7 @@ from gw.media.admission.slots import AdmissionSlots
 from gw.media.admission.token_ledger import TokenLedger, key_of
 from gw.media.ai.leg import AiLeg
 from gw.media.ai.openai_leg import OpenAiLeg
+from gw.media.ai.parked import ParkedLegs
 from gw.media.ai.parrot_leg import ParrotLeg, Prompts
 from gw.media.ai.warm import WarmLegs
 from gw.media.hub.clock import Clock
@@ -50,6 +51,7 @@ from metrics.declare import (
     PONGS,
     REQUESTS_REFUSED,
     STREAMS_REFUSED,
+    TRANSFERS,
     TX_DROPPED,
 )
 from metrics.page import Page
@@ -75,6 +77,8 @@ class CallCells:
         self.reconnects = {value: page.counter(AI_RECONNECTS, reason=value) for value in AI_RECONNECTS.labels["reason"]}
         self.ai_errors = {value: page.counter(AI_ERRORS, kind=value) for value in AI_ERRORS.labels["kind"]}
         self.interruptions = {value: page.counter(INTERRUPTIONS, verdict=value) for value in INTERRUPTIONS.labels["verdict"]}
+        outcomes = TRANSFERS.labels["outcome"]
+        self.transfers = {value.replace("_", "-"): page.counter(TRANSFERS, outcome=value) for value in outcomes}
         self.locks_busy = page.counter(LOCKS_BUSY)
         self.pongs = {leg: page.counter(PONGS, leg=leg) for leg in PONGS.labels["leg"]}
         self.bargein = page.histogram(BARGEIN)
@@ -169,6 +173,7 @@ class MediaContext:
         self.warm = WarmLegs(
             page, self.ai_leg, self.slots.is_reserved, config.server.max_calls_per_worker, config.media.ai_connect_s
         )
+        self.parked = ParkedLegs(config.server.max_calls_per_worker)
         self.calls: dict[str, OpenCall] = {}  # by call SID, from `start` to the reported end
         self.streams = 0  # open media sockets, also before their `start`
         self.pending = 0  # connections without a complete request
@@ -179,7 +184,7 @@ class MediaContext:
         self.hold_max_s: Callable[[float], float] = lambda since_s: -1.0  # since a monotonic time
         self.emit: Callable[[bus.Event], None] = lambda event: None
         self.cancel_job: Callable[[str], None] = lambda job_id: None
-        self.ask: Callable[[str, str, str], bus.Answer | None] = lambda call_sid, about, account_sid: None
+        self.ask: Callable[..., bus.Answer | None] = lambda call_sid, about, account_sid, **more: None  # as `BusClient.ask`
         self.lookups = Lookups(config)
         self.endings: OrderedDict[str, Ending] = OrderedDict()  # by call SID
 

@@ -2,6 +2,7 @@
 
 account       the account: places calls, starts and stops everything
 caller        one call: webhooks, TwiML, callbacks
+dial          the dialled party of a transfer, and what is whispered to it
 stream        the call's media stream: the caller's audio, and faults on request
 steps         acts of a caller and of the network, as data
 call_record   record of a call, for comparison with the gateway's own figures

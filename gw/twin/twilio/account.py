@@ -16,6 +16,7 @@ from gevent.pool import Pool
 
 from gw.twin.sound import tag
 from gw.twin.twilio.caller import TwinCall
+from gw.twin.twilio.dial import Callee, Dialled
 from gw.twin.twilio.rest.server import RestTwin
 from gw.twin.twilio.stream import CallPlan
 from gw.twin.twilio.webhooks import WebhookSender
@@ -56,6 +57,8 @@ class TwilioTwin:
         )
         self.rest.place = self._place_outbound
         self.callee = CallPlan(hang_up=False)  # plan of a call that the gateway places
+        self.callees: dict[str, Callee] = {}  # parties that TwiML dials, by number
+        self.dials: list[Dialled] = []  # by TwiML, in sequence
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -114,6 +117,8 @@ class TwilioTwin:
             voice_url or self._voice_url + (f"?agent={quote(plan.agent)}" if plan.agent else ""),
             status_url or self._status_url,
             self.rest.on_call_ended,
+            self.callees,
+            self.dials,
         )
         self.calls[call.call_sid] = call
         self._pool.spawn(call.run)

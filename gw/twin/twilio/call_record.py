@@ -40,6 +40,7 @@ class CallRecord:
         self.parameters: dict[str, str] = {}
         self.spoken: list[str] = []  # words of <Say>, reasons of <Reject>, in sequence
         self.dialled: list[str] = []  # destinations of <Dial>
+        self.tones = ""  # sent by <Play digits>
         self.voice: Posted | None = None
         self.placed_s = time.monotonic()
         self.answered_at: float | None = None  # epoch seconds, for REST

@@ -7,19 +7,31 @@ answers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import gevent
 
 from gw.twin.sound import PTIME_S
 from gw.twin.twilio import fields as twilio_fields
 from gw.twin.twilio import twiml
+from gw.twin.twilio.dial import Callee, Dialled, Dialler
 from gw.twin.twilio.stream import CallPlan, StreamedCall
 from gw.twin.twilio.webhooks import WebhookSender
 
-_MAX_DOCUMENTS: Final = 10  # TwiML that leads to TwiML
 _CALLBACKS_S: Final = 5.0  # for a stream's callbacks, before the call's own
+#: Lengths of a pause and of a key in `<Play digits>`.
+_PAUSE_S: Final = 0.5
+_KEY_S: Final = 0.2
+_NO_CALLEES: Final[Mapping[str, Callee]] = MappingProxyType({})
+
+
+class _Next(NamedTuple):
+    """The next document's URL, and further fields of its request."""
+
+    url: str
+    fields: Mapping[str, str] = MappingProxyType({})
 
 
 class TwinCall(StreamedCall):
@@ -34,12 +46,17 @@ class TwinCall(StreamedCall):
         voice_url: str,
         status_url: str | None,
         on_end: Callable[[TwinCall], None] | None = None,
+        callees: Mapping[str, Callee] = _NO_CALLEES,
+        dials: list[Dialled] | None = None,
     ) -> None:
+        """`callees`: dialled parties by number; any other answers, and hangs up. `dials`: receives each dial."""
         super().__init__(number, account_sid, plan, webhooks)
         self._voice_url = voice_url
         self._status_url = status_url
         self._on_end_of_call = on_end
         self._following = ""  # TwiML from REST that replaces the present one
+        self._callees = callees
+        self._dials: list[Dialled] = [] if dials is None else dials
 
     def redirect(self, document: str) -> None:
         """End the present document and follow another, from REST."""
@@ -70,9 +87,11 @@ class TwinCall(StreamedCall):
 
     def _live(self) -> None:
         self.status = "ringing"
-        url = self._voice_url
-        for _ in range(_MAX_DOCUMENTS):
-            answer = self._webhooks.post(url, self.fields())
+        following: _Next | None = _Next(self._voice_url)
+        for _ in range(self.plan.max_documents):
+            assert following is not None
+            url = following.url
+            answer = self._webhooks.post(url, {**self.fields(), **following.fields})
             self.voice = self.voice or answer
             if not answer.is_good:
                 self._log_problem(11200, f"{answer.url} answered {answer.status}: {answer.body[:200]}")
@@ -81,12 +100,11 @@ class TwinCall(StreamedCall):
             following = self._perform(twiml.parse(answer.body, answer.content_type), url)
             if following is None:
                 break
-            url = following
         if self.status in ("ringing", "in-progress"):
             self.status = "completed"
 
-    def _perform(self, document: twiml.Document, base: str) -> str | None:
-        """Run a document. Returns the URL of the next one, None at the call's end."""
+    def _perform(self, document: twiml.Document, base: str) -> _Next | None:
+        """Run a document. Returns the next one, None at the call's end."""
         for code, detail in document.problems:
             self._receiver.warn(code, detail)
         for verb in document.verbs:
@@ -94,13 +112,12 @@ class TwinCall(StreamedCall):
                 self._answer()
                 self._stream(verb, base)
                 if self._following:
-                    following, self._following, self._leaving = self._following, "", ""
-                    return self._perform(twiml.parse(following), base)
+                    return self._redirected(base)
                 goes_on = self.closed_by == "gateway" or self._stays_after_loss()
                 if verb.action:
                     action = self._webhooks.absolute(verb.action, base)
                     if goes_on:
-                        return action
+                        return _Next(action)
                     self.status = "completed"
                     self._webhooks.post(action, self.fields())
                 if not goes_on:
@@ -113,13 +130,58 @@ class TwinCall(StreamedCall):
                 return None
             elif verb.name == "Dial":
                 self._answer()
-                self.dialled.append(verb.text)
+                dialled = self._dial(verb, base)
+                if self._following:
+                    return self._redirected(base)
+                if action := verb.attributes.get("action", ""):
+                    following = _Next(self._webhooks.absolute(action, base), dialled.fields())
+                    if not self._leaving:
+                        return following
+                    self.status = "completed"
+                    self._webhooks.post(following.url, {**self.fields(), **following.fields})
+                if self._leaving:
+                    self.closed_by = self._leaving
+                    return None
+            elif verb.name == "Play" and (digits := verb.attributes.get("digits", "")):
+                self._answer()
+                self._play_digits(digits)
+                if self._following:
+                    return self._redirected(base)
+                if self._leaving:
+                    return None
             elif verb.name == "Redirect":
-                return self._webhooks.absolute(verb.text, base)
+                return _Next(self._webhooks.absolute(verb.text, base))
             else:
                 self._answer()
                 self.spoken.append(verb.text)
         return None
+
+    def _redirected(self, base: str) -> _Next | None:
+        """Run the TwiML from REST."""
+        document, self._following, self._leaving = self._following, "", ""
+        return self._perform(twiml.parse(document), base)
+
+    def _dial(self, verb: twiml.Verb, base: str) -> Dialled:
+        """Dial the number of a `<Dial>`, and wait for the end."""
+        self.dialled.append(verb.text)
+        dialled = Dialled(verb.text, self.call_sid, time.monotonic())
+        self._dials.append(dialled)
+        dialler = Dialler(self.account_sid, self.plan.from_number, self._webhooks, base, self._has_left)
+        dialler.run(verb, self._callees.get(verb.text, Callee()), dialled)
+        return dialled
+
+    def _has_left(self) -> bool:
+        """Let the caller do the next step of the plan. Returns whether the call was hung up or redirected."""
+        self._step()
+        return bool(self._leaving)
+
+    def _play_digits(self, digits: str) -> None:
+        """Send tones to the other end, unless the caller leaves."""
+        for key in digits:
+            if self._leaving:
+                return
+            gevent.sleep(_PAUSE_S if key in "wW" else _KEY_S)
+            self.tones += key
 
     def _stays_after_loss(self) -> bool:
         """Wait until Twilio notices the lost stream. Returns whether the caller stays on the line."""

@@ -60,6 +60,7 @@ class CallPlan:
     echo_after_s: float = 0.0  # from a mark's playout, or a clear, to its echo
     slow_echo_s: float = 0.0  # the same for the first echo
     sends_stop: bool = True  # False: the socket closes without `stop`
+    max_documents: int = 10  # TwiML that leads to TwiML
 
 
 class StreamedCall(CallRecord):

@@ -23,8 +23,9 @@ _ATTRIBUTES: Final = {
     "Say": {"voice", "language", "loop"},
     "Play": {"loop", "digits"},
     "Redirect": {"method"},
-    "Number": set(),
-    "Sip": set(),
+    "Number": {"url", "method"},
+    "Sip": {"url", "method"},
+    "Gather": {"action", "method", "numDigits", "timeout", "input", "finishOnKey", "actionOnEmptyResult"},
     "Dial": {"action", "method", "timeout", "callerId", "timeLimit", "hangupOnStar", "answerOnBridge"},
     "Start": {"action", "method"},
 }
@@ -45,11 +46,12 @@ class Stream:
 
 @dataclass(frozen=True)
 class Verb:
-    """Any other verb: name, attributes, text."""
+    """Any other verb: name, attributes, text. `nouns`: the elements in it, such as the numbers of a `<Dial>`."""
 
     name: str
     attributes: dict[str, str]
     text: str
+    nouns: tuple[Verb, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,13 @@ def parse(text: str, content_type: str = "text/xml") -> Document:
         else:
             for noun in element:
                 _check(noun, document)
-            text = "".join(element.itertext()).strip()
-            document.verbs.append(Verb(element.tag, dict(element.attrib), text))
+            document.verbs.append(_verb(element))
     return document
+
+
+def _verb(element: ElementTree.Element) -> Verb:
+    text = "".join(element.itertext()).strip()
+    return Verb(element.tag, dict(element.attrib), text, tuple(_verb(noun) for noun in element))
 
 
 def _check(element: ElementTree.Element, document: Document) -> None:

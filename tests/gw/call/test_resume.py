@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gw.call.resume import RESUMABLE, TURNS_PER_STREAM, NextStep, Resumed, is_normal, next_step, parse_resumed
+from gw.call.resume import LEFT, RESUMABLE, TURNS_PER_STREAM, NextStep, Resumed, is_normal, next_step, parse_resumed
 from gw.call.state import Reason
 
 OTHERS = {
@@ -38,7 +38,8 @@ def test_a_call_whose_stream_broke_resumes_three_times(reason: str) -> None:
 
 def test_only_a_failure_gets_an_apology() -> None:
     normal = {reason for reason in Reason if is_normal(reason)}
-    assert normal == {"caller_hangup", "ai_hangup", "admin_hangup", "idle_limit", "duration_limit", "budget"}
+    ends = {"caller_hangup", "ai_hangup", "admin_hangup", "idle_limit", "duration_limit", "budget"}
+    assert normal == ends | LEFT
     assert not is_normal("")
 
 
@@ -54,7 +55,15 @@ def test_parameters_round_trip(n: int, began_at: float, after: str) -> None:
     assert abs(resumed.began_at - began_at) < 0.001
 
 
-@pytest.mark.parametrize("n", ["", "0", "4", "-1", "1.0", "11", "\u0661", "one"])
+@pytest.mark.parametrize(("left", "outcome"), [("ab" * 16, "no-answer"), ("cd" * 16, "sent")])
+def test_a_return_round_trips(left: str, outcome: str) -> None:
+    resumed = Resumed(7, NOW, "transferred", left, outcome)
+    assert parse_resumed(resumed.parameters(), NOW) == resumed
+    for wrong in ({"left": "AB" * 16}, {"left": "x"}, {"outcome": "lost"}):
+        assert parse_resumed({**resumed.parameters(), **wrong}, NOW) == Resumed(7, NOW, "transferred")
+
+
+@pytest.mark.parametrize("n", ["", "0", "41", "-1", "1.0", "100", "\u0661", "one"])
 def test_another_number_does_not_resume_a_call(n: str) -> None:
     assert parse_resumed({"resume": n, "began": str(NOW)}, NOW) is None
 

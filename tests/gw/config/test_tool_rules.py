@@ -6,7 +6,20 @@ from typing import Any
 
 import pytest
 
-from gw.config import BUILT_IN_TOOLS, ENVIRONMENT, FUTURE_TOOLS, Agent, Config, EventHook, Hooks, Mcp, Price, Secrets, Tool
+from gw.config import (
+    BUILT_IN_TOOLS,
+    ENVIRONMENT,
+    FUTURE_TOOLS,
+    Agent,
+    Config,
+    EventHook,
+    Hooks,
+    Mcp,
+    Price,
+    Secrets,
+    Tool,
+    Transfer,
+)
 from gw.config.rules import broken_rules
 
 ALL = frozenset(ENVIRONMENT)
@@ -97,8 +110,24 @@ def test_valid(config: Config) -> None:
             'agents.default.tools: "lookup" is unknown; the tools are hang_up',
         ),
         (
+            Config(agents={"default": Agent(tools=("collect_digits",))}),
+            'agents.default.tools: "collect_digits" is not available yet; the tools are hang_up',
+        ),
+        (
             Config(agents={"default": Agent(tools=("transfer",))}),
-            'agents.default.tools: "transfer" is not available yet; the tools are hang_up',
+            "agents.default.transfer.targets is empty; the tool transfer needs one",
+        ),
+        (
+            Config(agents={"default": Agent(transfer=Transfer(targets={"Sales": "+15551234567"}))}),
+            "agents.default.transfer.targets.'Sales' is not a target's name",
+        ),
+        (
+            Config(agents={"default": Agent(transfer=Transfer(targets={"sales": "5551234"}))}),
+            'agents.default.transfer.targets.sales = "5551234": expected a number such as +15551234567, or sip:user@host',
+        ),
+        (
+            Config(agents={"default": Agent(transfer=Transfer(targets={f"n{n}": "+15551234567" for n in range(65)}))}),
+            "agents.default.transfer.targets has 65 targets; expected at most 64",
         ),
         (Config(agents={"default": Agent(tools=("hang_up", "hang_up"))}), 'agents.default.tools names "hang_up" twice'),
     ],
@@ -113,7 +142,7 @@ def test_an_agent_may_have_each_configured_tool() -> None:
     config = Config(tools=one().tools, secrets=Secrets(hook_secret="s"), agents={"default": Agent(tools=("lookup", "hang_up"))})
     assert sentences(config) == []
     wrong = Config(tools=config.tools, secrets=config.secrets, agents={"default": Agent(tools=("look",))})
-    assert sentences(wrong) == ['agents.default.tools: "look" is unknown; the tools are hang_up, lookup']
+    assert sentences(wrong) == ['agents.default.tools: "look" is unknown; the tools are hang_up, transfer, send_digits, lookup']
 
 
 def test_a_url_needs_a_secret_where_requests_are_made() -> None:

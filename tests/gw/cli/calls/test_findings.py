@@ -274,6 +274,11 @@ def test_the_timeline_is_chronological_and_begins_before_the_answer() -> None:
         ("mcp_approval", {"name": "drop", "approved": False}, "the MCP tool drop was not approved"),
         ("mcp_list_failed", {}, "the tools of an MCP server could not be listed"),
         ("resumed", {"n": 2}, "the call resumed on another stream, number 2"),
+        ("resumed", {"n": 2, "after": "transferred"}, "the call is back with the agent, on stream 3"),
+        ("leaving", {"tool": "transfer", "target": "sales"}, "the call leaves its stream: transfer sales"),
+        ("leaving", {"tool": "send_digits", "target": ""}, "the call leaves its stream: send_digits"),
+        ("transfer_accepted", {"key": "k"}, "the callee accepted the transfer"),
+        ("transfer_ended", {"target": "sales", "status": "busy"}, "the transfer to sales ended: the line was busy"),
         ("transfer_wanted", {"to": "+1555"}, "transfer to +1555 requested"),
         ("transferred", {"to": "+1555"}, "transfer to +1555 done"),
         ("webhook_recording", {"RecordingStatus": "completed", "RecordingSid": "RE1"}, "Twilio: recording completed RE1"),
@@ -323,3 +328,19 @@ def test_recording_that_was_off_causes_no_complaint() -> None:
     assert _of(call, "recording") == Finding("good", "recording", "Recording was off: no Twilio credentials are configured.")
     assert event_sentence(call.events[0]) == "recording is off: no Twilio credentials are configured"
     assert "No sign of bad audio" in verdict(call, findings(call))
+
+
+@pytest.mark.parametrize(
+    ("events", "weight", "sentence"),
+    [
+        ([("transfer_ended", {"target": "sales", "status": "completed"})], "good", "the two were connected."),
+        ([("transfer_ended", {"target": "sales", "status": "no-answer"})], "odd", "there was no answer."),
+        ([("resumed", {"n": 1, "after": "digits_sent"})], "good", "The agent sent digits once"),
+        ([("tool_called", {"tool": "transfer", "status": "unavailable", "ms": 5})], "bad", "could not leave its stream"),
+    ],
+)
+def test_transfers_and_digits_are_findings(events: list[tuple[str, dict[str, Any]]], weight: str, sentence: str) -> None:
+    rows = [{"kind": kind, "at": BEGAN, "data": data, "instance": "w0", "n": n} for n, (kind, data) in enumerate(events)]
+    found = [one for one in findings(_call(events=rows)) if one.about in ("transfer", "digits")]
+    assert [one.weight for one in found] == [weight]
+    assert sentence in found[0].sentence

@@ -850,3 +850,81 @@ def test_an_idle_connection_is_closed_and_a_busy_one_kept(contexts: ContextMaker
     assert connection.sock.recv(1) == b"", "closed after its idle time"
     connection.close()
     assert len(client.emitted) == 3
+
+
+KEY = "ab" * 16
+LEFT = [*FORM, ("CallStatus", "in-progress")]
+
+
+def answering(client: Client, answer: bus.Answer | None) -> list[tuple[str, ...]]:
+    """Let control answer each question so. Returns the questions."""
+    asked: list[tuple[str, ...]] = []
+
+    def ask(call_sid: str, about: str, account_sid: str = "", **more: str) -> bus.Answer | None:
+        asked.append((call_sid, about, *more.values()))
+        return answer
+
+    client.context.ask = ask
+    return asked
+
+
+def transfer_ends(client: Client) -> list[dict[str, Any]]:
+    return [one.data for one in client.emitted if isinstance(one, bus.CallEvent) and one.kind == "transfer_ended"]
+
+
+def test_a_caller_who_was_not_connected_gets_another_stream(client: Client):
+    back = bus.Answer(1, "resume", "default", 2, time.time() - 9, reason="transferred", outcome="busy", text="sales")
+    asked = answering(client, back)
+    form = [*LEFT, ("DialCallStatus", "busy")]
+    bodies = [client.post(f"/twilio/action?left={KEY}", form)[2] for _ in range(2)]
+    assert bodies[0] == bodies[1], "Twilio may ask twice"
+    parameters = {one.get("name"): one.get("value") for one in ElementTree.fromstring(bodies[0]).iter("Parameter")}
+    assert {name: parameters[name] for name in ("resume", "after", "left", "outcome", "agent")} == {
+        "resume": "2",
+        "after": "transferred",
+        "left": KEY,
+        "outcome": "busy",
+        "agent": "default",
+    }
+    assert asked[0] == (CALL, "left", KEY, "busy")
+    assert transfer_ends(client) == [{"target": "sales", "status": "busy"}]
+
+
+def test_a_connected_caller_is_hung_up_after_the_talk(client: Client):
+    answering(client, bus.Answer(1, "hang_up", outcome="completed", text="sales"))
+    form = [*LEFT, ("DialCallStatus", "completed"), ("DialBridged", "true")]
+    assert "<Response><Hangup /></Response>" in client.post(f"/twilio/action?left={KEY}", form)[2]
+    assert transfer_ends(client) == [{"target": "sales", "status": "completed"}]
+
+
+def test_a_caller_whose_return_is_not_possible_hears_the_goodbye(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(webhooks, "ASK_AGAIN_S", 0.2)
+    client = Client(contexts, max_calls=1)
+    asked = answering(client, None)
+    assert Agent().goodbye in client.post(f"/twilio/action?left={KEY}", [*LEFT, ("DialCallStatus", "busy")])[2]
+    assert len(asked) > 1, "control may be restarting"
+    client.context.slots.occupy("CA of another call")
+    answering(client, bus.Answer(1, "resume", "default", 1, time.time(), reason="digits_sent", outcome="sent"))
+    assert Agent().goodbye in client.post(f"/twilio/action?left={KEY}&x=1", LEFT)[2]
+    assert client.post(f"/twilio/action?left={KEY}&x=2", LEFT, X_Submilli_Elsewhere="1")[0] == 503
+
+
+def test_a_whisper_is_spoken_and_accepted_with_a_key(client: Client):
+    answering(client, bus.Answer(1, text="Anna & Bob. Press 1."))
+    url = f"/twilio/whisper?call={CALL}&key={KEY}"
+    child = [("CallSid", "CA" + "7" * 32), ("CallStatus", "in-progress")]
+    body = client.post(url, child)[2]
+    gather, hangup = ElementTree.fromstring(body)
+    assert (gather.attrib["numDigits"], gather[0].text, hangup.tag) == ("1", "Anna & Bob. Press 1.", "Hangup")
+    assert gather.attrib["action"] == f"{PUBLIC}{url}&accept=1"
+    assert "<Hangup" in client.post(f"{url}&accept=1", [*child, ("Digits", "2")])[2]
+    assert "<Hangup" not in client.post(f"{url}&accept=1", [*child, ("Digits", "1")])[2]
+    accepted = [one for one in client.emitted if isinstance(one, bus.CallEvent)]
+    assert [(one.call_sid, one.kind, one.data) for one in accepted] == [(CALL, "transfer_accepted", {"key": KEY})]
+    assert not any(isinstance(one, bus.Webhook) for one in client.emitted), "the callee's leg is no call of the gateway"
+
+
+@pytest.mark.parametrize("query", ["", "call=CA1&key=x", f"call=CA%221&key={KEY}", f"call={CALL}&key={KEY}"])
+def test_a_whisper_that_is_not_known_is_declined(client: Client, query: str):
+    answering(client, bus.Answer(1))
+    assert "<Response><Hangup /></Response>" in client.post(f"/twilio/whisper?{query}", [("CallSid", "CA" + "7" * 32)])[2]

@@ -68,11 +68,22 @@ def test_the_runbook_names_only_commands_that_exist():
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
-def test_an_alert_names_its_severity_and_its_runbook_entry(alert):
+def test_an_alert_has_its_severity_and_its_links(alert):
     assert alert["labels"] == {"severity": alert["labels"]["severity"]}
     assert alert["labels"]["severity"] in ("page", "ticket")
-    assert alert["annotations"]["runbook"] == f"RUNBOOK.md#{alert['alert'].lower()}"
-    assert "$labels.instance" in alert["annotations"]["summary"] or alert["expr"].startswith("absent(")
+    notes, is_absent = alert["annotations"], alert["expr"].startswith("absent(")
+    assert set(notes) == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert "$labels.instance" in notes["summary"] or is_absent
+    assert re.fullmatch(r"[A-Z0-9].+\.", notes["description"])
+    assert notes["runbook_url"] == f"{{{{ $externalLabels.submilli_docs }}}}/RUNBOOK.md#{alert['alert'].lower()}"
+    address, _, chosen = notes["dashboard_url"].partition("?")
+    assert address.removeprefix("{{ $externalLabels.submilli_grafana }}/d/") in {board["uid"] for board in boards().values()}
+    assert chosen == ("" if is_absent else "var-instance={{ $labels.instance | urlquery }}")
+
+
+def test_the_shipped_configuration_has_the_labels_that_the_links_begin_with():
+    labels = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["global"]["external_labels"]
+    assert set(labels) == {"submilli_docs", "submilli_grafana"}
 
 
 @pytest.mark.parametrize("rule", RECORDED + ALERTS, ids=lambda rule: rule.get("alert") or rule["record"])

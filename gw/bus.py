@@ -134,7 +134,7 @@ class JobWanted(_Message, frozen=True):
     """
 
     id: str
-    kind: str  # tool | leave
+    kind: str  # tool | leave | pause | resume
     call_sid: str
     deadline_ms: int  # epoch milliseconds; a job that was not begun by then is settled as expired
     body: str
@@ -208,6 +208,7 @@ class Ask(_Message, frozen=True):
     `about` next: the next step of a call whose stream ended. conversation: the conversation of a call that resumes. route: who
     answers a call, by the user's endpoint, which gets the webhook's `fields`. variables: those of the call's route.
     left: the next step after a transfer, or digits, of this `key`, which ended as `outcome`. whisper: the words for its callee.
+    digits: keep the sensitive digits in `fields` under their reference, in memory only.
     """
 
     n: int
@@ -299,6 +300,10 @@ class Answer(_Message, frozen=True):
     left: str = ""
     outcome: str = ""
     text: str = ""
+
+
+#: The step of an answer about digits: control keeps them.
+KEPT: Final = "kept"
 
 
 class JobSettled(_Message, frozen=True):

@@ -449,6 +449,11 @@ RECORDINGS: Final = Counter(
     "Recordings, by outcome.",
     {"outcome": ("started", "completed", "failed", "absent", "call_over", "skipped", "duplicate", "twice")},
 )
+RECORDING_PAUSES: Final = Counter(
+    "gw_recording_pauses_total",
+    "Pauses of recordings while callers type sensitive digits, by outcome.",
+    {"outcome": ("paused", "resumed", "pause_failed", "resume_retried")},
+)
 RECORDING_CLAIMS_HELD: Final = Gauge(
     "gw_recording_claims_held", "Recording claims kept in the spool while the store is unavailable, not yet copied to it."
 )
@@ -587,6 +592,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     TOOL_SECONDS,
     RECORDING_TRIGGER,
     RECORDINGS,
+    RECORDING_PAUSES,
     RECORDING_CLAIMS_HELD,
     TWILIO_CIRCUIT_OPEN,
     RECORDINGS_OVERDUE,

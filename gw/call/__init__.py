@@ -5,6 +5,7 @@ backchannel    words that only show attention
 audio/         pacer, playout, interruptions, holding sound
 cost/          usage, prices, budgets, tokens by the minute
 conversation   the conversation so far, for a replacement AI session
+digits         digits that the agent asks the caller to type
 dialogue/      the machine that decides a conversation
 guard          the moment a recording may start
 leave          the wish to leave the stream, for a transfer or digits, and how it ended

@@ -1,24 +1,30 @@
 """Recording guard: allows a call's recording to start, exactly once.
 
-TX sets `first_audio_sent`; AI-out asks on every turn. The flag is set before any greenlet switch. With a full pool the guard
-stays armed and is asked again.
+TX sets `first_audio_sent`; AI-out asks on every turn. The flag is set before any greenlet switch. With a full pool, before the
+caller has heard the notice of the recording, and while the caller types sensitive digits, the guard stays armed and is asked
+again.
 """
 
 from __future__ import annotations
 
 
 class RecordingGuard:
-    """One call's guard. `recording_started` is never reset."""
+    """One call's guard. `recording_started` is never reset, and `is_announced` never again False."""
 
-    __slots__ = ("enabled", "recording_started")
+    __slots__ = ("enabled", "is_announced", "is_concealed", "recording_started")
 
-    def __init__(self, *, enabled: bool) -> None:
+    def __init__(self, *, enabled: bool, is_announced: bool = True) -> None:
+        """`is_announced`: the caller has heard that the call is recorded, or need not."""
         self.enabled = enabled
+        self.is_announced = is_announced
+        self.is_concealed = False
         self.recording_started = False
 
     def may_start(self, *, first_audio_sent: bool, pool_has_room: bool) -> bool:
         """Return True once: start the recording now, in the pool."""
         if not self.enabled or self.recording_started or not first_audio_sent or not pool_has_room:
+            return False
+        if not self.is_announced or self.is_concealed:
             return False
         self.recording_started = True
         return True

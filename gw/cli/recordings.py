@@ -1,4 +1,4 @@
-"""`recordings`: lists, retries and reconciles recordings."""
+"""`recordings`: lists, retries, pauses and reconciles recordings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ ASK_S = 14.0
 STATES = ("wanted", "claimed", "started", "completed", "absent", "failed")
 
 
-@click.group(short_help="List, retry and reconcile recordings.", epilog=EXIT_CODES)
+@click.group(short_help="List, retry, pause and reconcile recordings.", epilog=EXIT_CODES)
 def recordings() -> None:
-    """List recordings and their states, retry one, reconcile them with Twilio.
+    """List recordings and their states, retry one, pause one, reconcile them with Twilio.
 
     \b
     The newest twenty:         gateway.py recordings list
     Failed recordings:         gateway.py recordings list --state failed
     Retry one:                 gateway.py recordings retry CA0123
+    Pause a live call's:       gateway.py recordings pause CA0123
+    Let it continue:           gateway.py recordings resume CA0123
     Reconcile with Twilio:     gateway.py recordings reconcile
     """
 
@@ -85,6 +87,33 @@ def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
         click.echo(f"The recording is {row.state}: {recording_error(row)}", err=True)
     if not good:
         raise click.exceptions.Exit(1)
+
+
+@recordings.command(epilog=f"\b\nExample:  gateway.py recordings pause CA0123\n\n{EXIT_CODES}")
+@sid_argument
+@gateway_options
+def pause(settings: Settings, call_sid: str, as_json: bool) -> None:
+    """Pause the recording of a live call: it has silence until `resume`.
+
+    Digits that the caller types meanwhile do not end the pause. Needs the running gateway and Twilio credentials. Exit code 1 if
+    the call has no recording, or Twilio fails.
+    """
+    answer = settings.act("recordings_pause", timeout_s=ASK_S, call_sid=whole_sid(settings, call_sid))
+    print_answer(answer, f"The recording of {answer['call_sid']} is paused.", as_json=as_json)
+
+
+@recordings.command(epilog=f"\b\nExample:  gateway.py recordings resume CA0123\n\n{EXIT_CODES}")
+@sid_argument
+@gateway_options
+def resume(settings: Settings, call_sid: str, as_json: bool) -> None:
+    """Let a paused recording of a live call continue.
+
+    While the caller types sensitive digits, it continues behind them. Needs the running gateway and Twilio credentials. Exit code
+    1 if no recording of the call is paused, or Twilio fails.
+    """
+    answer = settings.act("recordings_resume", timeout_s=ASK_S, call_sid=whole_sid(settings, call_sid))
+    when = "continues once the caller has typed" if answer["digits"] else "continues"
+    print_answer(answer, f"The recording of {answer['call_sid']} {when}.", as_json=as_json)
 
 
 @recordings.command(epilog=f"\b\nExample:  gateway.py recordings reconcile\n\n{EXIT_CODES}")

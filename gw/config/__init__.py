@@ -30,9 +30,7 @@ VERSION: Final = "0.1.0"
 MACHINE_PATHS: Final = frozenset({"/media", "/twilio/action", "/twilio/whisper"})
 
 #: The tools that every agent may have.
-BUILT_IN_TOOLS: Final = ("hang_up", "transfer", "send_digits")
-#: Names reserved for later tools.
-FUTURE_TOOLS: Final = ("collect_digits",)
+BUILT_IN_TOOLS: Final = ("hang_up", "transfer", "send_digits", "collect_digits")
 #: Bound on the MCP servers of an agent.
 MAX_MCP: Final = 8
 #: Bound on a tool's result: it is escaped and sent in one slice of the hub, 0.7 ms at worst.

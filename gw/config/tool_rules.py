@@ -11,7 +11,6 @@ from gw.config import (
     BUILT_IN_TOOLS,
     DIALLED,
     EVENT_TYPES,
-    FUTURE_TOOLS,
     MAX_MCP,
     Agent,
     Config,
@@ -78,7 +77,7 @@ def _tool(
             {path},
             f"tools.{name[:64]!r} is not a tool's name; expected up to 64 lower-case letters, digits and _, no digit first",
         )
-    elif name in (*BUILT_IN_TOOLS, *FUTURE_TOOLS):
+    elif name in BUILT_IN_TOOLS:
         yield {path}, f"{path} has the name of a built-in tool; choose another"
     if not tool.description.strip():
         yield {path, f"{path}.description"}, f"{path}.description is empty; describe the tool for the AI"
@@ -128,9 +127,7 @@ def _tools_of_agents(config: Config) -> Iterator[tuple[set[str], str]]:
     for name, agent in config.agents.items():
         key = f"agents.{name}.tools"
         for tool in dict.fromkeys(agent.tools):
-            if tool in FUTURE_TOOLS:
-                yield {key}, f'{key}: "{tool}" is not available yet; the tools are {", ".join(known)}'
-            elif tool not in known:
+            if tool not in known:
                 yield {key, "tools"}, f'{key}: "{tool}" is unknown; the tools are {", ".join(known)}'
             elif agent.tools.count(tool) > 1:
                 yield {key}, f'{key} names "{tool}" twice; remove one'

@@ -14,7 +14,7 @@ import platform
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -42,13 +42,16 @@ from gw.control.calls.status_callbacks import StatusCallbacks
 from gw.control.fleet import Fleet, Lease
 from gw.control.health import Health
 from gw.control.identity import identity_in
+from gw.control.jobs.digits import Digits
 from gw.control.jobs.event import event_hooks
 from gw.control.jobs.leave import LeaveHandler
 from gw.control.jobs.route import SUBJECTS, Lookups, route_handler
 from gw.control.jobs.service import Handler, Jobs
+from gw.control.jobs.table import Wanted
 from gw.control.jobs.tool import ToolKinds, tool_handlers
 from gw.control.ops_http import OpsHttp
 from gw.control.recording.claims import Claims
+from gw.control.recording.pauses import Pauses
 from gw.control.recording.service import RecordingService
 from gw.control.retention.service import Retention
 from gw.control.spending import Spending
@@ -149,17 +152,35 @@ class Control:
         server = self._bus = BusServer(var_dir / "bus.sock", spool, calls, on_lost=self._lost.add)
         opened.callback(server.stop)
 
-        hooks = event_hooks(config, page, store.call, spool, calls.is_owned, calls.is_over)
+        # Side effects outside the gateway, each a job.
         accounts = Accounts(config)
+        audit = Audit(spool, forwarder.notify)
+        digits = Digits(config.media.max_call_s)
+        pauses = Pauses(
+            spool,
+            accounts,
+            page,
+            longest_call_s=config.media.max_call_s,
+            is_over=calls.is_over,
+            account_of=store.account_of,
+            events_of=lambda call_sid: [] if (call := store.call(call_sid)) is None else call.events,
+            note=audit.store,
+        )
+        hooks = event_hooks(config, page, store.call, spool, calls.is_owned, calls.is_over)
         leaves = LeaveHandler(config.server, accounts, calls.is_owned)
         routes = route_handler(config, page)
-        handlers: list[Handler] = [*tool_handlers(config, page), leaves, *hooks.handlers, *([routes] if routes else [])]
+        handlers: list[Handler] = [*tool_handlers(config, page, digits.of_call), leaves, *pauses.handlers, *hooks.handlers]
+        handlers += [routes] if routes else []
 
         def settle(settled: bus.JobSettled) -> bool:
             return lookups.on_settled(settled) or server.settle(settled)
 
         jobs = self._jobs = Jobs(spool, page, handlers, settle=settle, events=hooks.of_event, kind_of=ToolKinds(config.tools).of)
-        self._lost.jobs_of = jobs.of_event
+
+        def jobs_of(event: bus.Event) -> Sequence[Wanted]:
+            return (*jobs.of_event(event), *pauses.of_event(event))
+
+        self._lost.jobs_of = jobs_of
 
         # Acts on events.
         spending = self._spending = Spending(config, store, server, page)
@@ -189,16 +210,24 @@ class Control:
             is_owned=calls.is_owned,
             is_over=calls.is_over,
             store_away_s=forwarder.failed_at_s,
+            is_concealed=pauses.is_concealed,
             may_settle=lease.may_settle,
             adopted=lambda: self._fleet.adopted(),
         )
+        pauses.is_asking = self._recording.recorder.is_creating
+
+        def on_call_over(call_sid: str) -> None:
+            self._recording.recorder.on_call_over(call_sid)
+            digits.on_call_over(call_sid)
+            pauses.on_call_over(call_sid)
+
         self._status_callbacks = StatusCallbacks(
             store,
             self._recording.rows,
             calls,
             gateway=identity.gateway,
             hang_up=server.hang_up,
-            on_call_over=self._recording.recorder.on_call_over,
+            on_call_over=on_call_over,
             on_lost=self._lost.add,
             on_foreign=on_foreign,
             spooled=spool.progress,
@@ -271,7 +300,6 @@ class Control:
             config=config,
         )
         opened.callback(self._ops.stop)
-        audit = Audit(spool, forwarder.notify)
         self._commands = AdminCommands(
             store,
             server,
@@ -279,6 +307,7 @@ class Control:
             self._health.status,
             recorder=self._recording.recorder,
             reconciler=self._recording.reconciler,
+            pauses=pauses,
             spool=spool,
             audit=audit,
             notify=forwarder.notify,
@@ -302,8 +331,13 @@ class Control:
 
         # Subscriptions: each of these parts precedes its subscriber.
         forwarder.subscribe(self._on_stored)
-        server.answer_with(lambda ask: (lookups if ask.about in SUBJECTS else after_stream).answer(ask))
-        server.make_jobs_with(jobs.of_event, jobs.on_accepted)
+
+        def answer(ask: bus.Ask) -> bus.Answer:
+            part = digits if ask.about == "digits" else lookups if ask.about in SUBJECTS else after_stream
+            return part.answer(ask)
+
+        server.answer_with(answer)
+        server.make_jobs_with(jobs_of, jobs.on_accepted)
         server.answer_jobs_with(jobs.results)
         server.cancel_jobs_with(jobs.cancel)
         server.subscribe(lambda _event: forwarder.notify())

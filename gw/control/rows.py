@@ -7,6 +7,7 @@ Imports no database library: a command that asks a running gateway starts withou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -17,6 +18,9 @@ from gw.call.cost.usage import Used
 Scalar = str | int | float | bool | None
 #: The kind of an event that is an operator's act.
 OPERATOR: Final = "operator"
+#: The kinds of events about pauses of a recording. `by` of their data: operator | digits.
+RECORDING_PAUSED: Final = "recording_paused"
+RECORDING_RESUMED: Final = "recording_resumed"
 #: States of a recording, in the order a row moves, forward only. `failed` is early: a failed recording may turn out to exist.
 RowState = Literal["wanted", "claimed", "failed", "started", "absent", "completed"]
 
@@ -205,3 +209,14 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     worker: int | None = None
     instance: str
     n: int
+
+
+def paused_by(events: Sequence[EventRow]) -> tuple[str, ...]:
+    """Return the parties for which a call's recording is paused: operator, digits."""
+    state = {str(event.data.get("by")): event.kind for event in events if event.kind in (RECORDING_PAUSED, RECORDING_RESUMED)}
+    return tuple(by for by, kind in state.items() if kind == RECORDING_PAUSED)
+
+
+def is_held(events: Sequence[EventRow]) -> bool:
+    """Return whether an operator has paused a call's recording."""
+    return "operator" in paused_by(events)

@@ -118,7 +118,9 @@ class AiOut:
     @property
     def _is_owed(self) -> bool:
         """True when audio was sent and its recording has not been requested."""
-        return self.tx.first_audio_sent and self._guard.enabled and not self._guard.recording_started
+        guard = self._guard
+        may_start = guard.enabled and guard.is_announced and not guard.is_concealed
+        return self.tx.first_audio_sent and may_start and not guard.recording_started
 
     def _fill(self) -> bool:
         tx, playout = self.tx, self.playout

@@ -45,8 +45,8 @@ REFUSED_RETRY_S: Final = 5.0
 STATUS_S: Final = 1.0
 #: Time control has to answer. "next" is asked by the action webhook: Twilio waits for 15 s, and the callers of a machine that
 #: died ask at the same time, each for a few reads of the store. "conversation" is asked by a resumed call, whose caller hears
-#: silence.
-ASK_S: Final = {"next": 6.0, "conversation": 0.5, "left": 4.0, "whisper": 4.0}
+#: silence. "digits" is asked again.
+ASK_S: Final = {"next": 6.0, "conversation": 0.5, "left": 4.0, "whisper": 4.0, "digits": 1.0}
 #: Open questions. With more, control does not keep up.
 MAX_ASKS: Final = 1000
 #: Event kinds in the sequence in which they are dropped when control is away for too long: statistics before jobs, whose
@@ -154,6 +154,11 @@ class BusClient:
             return None
         finally:
             del self._open[n]
+
+    def keep_digits(self, call_sid: str, ref: str, digits: str) -> bool:
+        """Hand over sensitive digits, not kept on disk, and wait at most ASK_S. Returns whether control has them."""
+        answer = self.put(bus.Ask(0, call_sid, "digits", fields={ref: digits}), ASK_S["digits"])
+        return answer is not None and answer.step == bus.KEPT
 
     def _drop_one(self) -> None:
         """Drop the oldest event of the least important kind."""

@@ -6,6 +6,7 @@
 | `uplink` | the caller's audio on its way to the AI |
 | `ai` | the AI leg in place, what is sent to it |
 | `tools` | tool calls on their way to control, and back |
+| `digits` | sensitive digits that the caller types |
 | `dialogue` | what happens in the conversation |
 | `ending` | the one end |
 | `events` | what control receives |
@@ -27,6 +28,8 @@ from gw import bus
 from gw.call.audio.playout import RECORDED
 from gw.call.cost.budget import Level
 from gw.call.dialogue import inputs as given
+from gw.call.dialogue.inputs import Input
+from gw.call.guard import RecordingGuard
 from gw.call.quality import Quality
 from gw.call.resume import LEFT, TURNS_PER_STREAM
 from gw.call.state import CallState, Reason, Result, result_of
@@ -36,6 +39,7 @@ from gw.media.ai_side import AiSide
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
 from gw.media.conversation.dialogue import CallDialogue
+from gw.media.conversation.digits import CallDigits
 from gw.media.conversation.spending import CallSpending
 from gw.media.conversation.tools import CallTools
 from gw.media.downlink import Downlink
@@ -78,7 +82,8 @@ class Call:
         self.spending = CallSpending(context, self.events, start, agent_name, agent)
         self.turns = Turns(resumed.n * TURNS_PER_STREAM if resumed else 0)
         off = _not_recorded_by(context.config, route.record)
-        self.downlink = Downlink(context, start.stream_sid, transport, self.events, records=not off)
+        guard = RecordingGuard(enabled=not off)
+        self.downlink = Downlink(context, start.stream_sid, transport, self.events, guard=guard)
         self.ending = CallEnding(context, state, agent_name, agent, self.events, transport.wake)
         self._parked = context.parked.take(self.sid) if resumed and resumed.after in LEFT else None
         warm = self._parked or context.warm.take(self.sid, agent)
@@ -87,7 +92,8 @@ class Call:
         facts = self.events.facts(start, agent_name, voice_at, route.variables)
         self._now_ms = partial(_call_ms, self._began_ms, self.events)
         route_id = start.parameters.get("route", "")
-        self.tools = CallTools(self.events, self.ai, context.config.tools, facts, self._now_ms, agent, route_id)
+        self.digits = CallDigits(context, self.events, self.uplink, guard, self.ending.on_crash)
+        self.tools = CallTools(self.events, self.ai, self.digits, context.config.tools, facts, self._now_ms, agent, route_id)
         self.dialogue = CallDialogue(
             context,
             agent,
@@ -98,6 +104,7 @@ class Call:
             self.turns,
             self.ending,
             self.tools,
+            self.digits,
             agent_name=agent_name,
             elapsed_ms=self._began_ms,
         )
@@ -194,7 +201,9 @@ class Call:
 
     def on_job_settled(self, settled: bus.JobSettled) -> None:
         """Take a job's result, once. Never waits."""
-        event = self.tools.on_settled(settled)
+        event: Input | None = self.digits.on_settled(settled)
+        if event is None:
+            event = self.tools.on_settled(settled)
         if event is not None:
             self.dialogue.on(event)
 

@@ -33,9 +33,8 @@ class Downlink:
     """One call's playout, AI-out and TX, and the account of what was heard."""
 
     def __init__(
-        self, context: MediaContext, stream_sid: str, transport: Transport, events: CallEvents, *, records: bool
+        self, context: MediaContext, stream_sid: str, transport: Transport, events: CallEvents, *, guard: RecordingGuard
     ) -> None:
-        """`records`: whether the call is recorded."""
         media = context.config.media
         self._cells = context.cells
         self._stream_sid = stream_sid
@@ -43,11 +42,12 @@ class Downlink:
         self.pacer = Pacer(media.lead_ms)
         self.playout = Playout(int(media.playout_s * _MS) // PTIME_MS)
         self.tx = Tx(transport, self.pacer, self.playout, context.clock, context.tx_cells)
+        self.guard = guard
         self.ai_out = AiOut(
             stream_sid,
             self.tx,
             self.playout,
-            RecordingGuard(enabled=records),
+            guard,
             lead_ms=media.lead_ms,
             pool_has_room=events.pool_has_room,
             on_record=events.on_record,

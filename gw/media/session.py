@@ -125,7 +125,7 @@ class Session:
     @property
     def open_jobs(self) -> list[str]:
         """The names of the jobs whose results this call awaits."""
-        return self._call.tools.open_jobs if self._call is not None else []
+        return [*self._call.digits.open_jobs, *self._call.tools.open_jobs] if self._call is not None else []
 
     def on_job_settled(self, settled: bus.JobSettled) -> None:
         """Take a job's result. A failure ends this call alone; never raises, and never waits."""

@@ -3,7 +3,7 @@
 RX never waits for the AI leg: while that is connecting or congested, audio goes to a bounded buffer whose oldest frame is dropped
 and counted. The payload of a frame stays base64, as Twilio sent it; a longer one is cut into frames. Audio beyond real time is
 dropped and counted, since the AI charges for it. While the caller's frames are missing, silence takes their place on request: the
-AI's voice detection measures time by audio.
+AI's voice detection measures time by audio. While the caller types sensitive digits, each frame is silence.
 """
 
 from __future__ import annotations
@@ -43,7 +43,18 @@ class UplinkCells:
 class Uplink:
     """One call's audio on its way to the AI."""
 
-    __slots__ = ("_allowance", "_bound", "_cells", "_filled_s", "_kept", "_leg", "_ready", "dropped", "last_frame_s")
+    __slots__ = (
+        "_allowance",
+        "_bound",
+        "_cells",
+        "_filled_s",
+        "_kept",
+        "_leg",
+        "_ready",
+        "dropped",
+        "is_concealed",
+        "last_frame_s",
+    )
 
     def __init__(self, leg: AiLeg, bound_s: float, cells: UplinkCells) -> None:
         """`bound_s`: seconds of audio kept while the AI leg takes none."""
@@ -54,6 +65,7 @@ class Uplink:
         self._cells = cells
         self._allowance = audio_allowance()
         self.dropped: dict[str, int] = {}
+        self.is_concealed = False  # silence takes the place of the caller's audio
         self.last_frame_s = 0.0  # monotonic; 0.0: no audio has come
         self._filled_s = 0.0  # until when silence was sent in place of missing frames; 0.0: it is not
 
@@ -82,7 +94,7 @@ class Uplink:
             if start >= _MESSAGE_BYTES or not self._allowance.take(now_s, frames_charged(len(frame))):
                 self.count("surplus", frames_of(len(audio) - start))
                 break
-            self._keep(binascii.b2a_base64(frame, newline=False).decode())
+            self._keep(_SILENCE if self.is_concealed else binascii.b2a_base64(frame, newline=False).decode())
         if self._ready:
             self._send_kept()
 
@@ -108,7 +120,9 @@ class Uplink:
         return due
 
     def push(self, payload: str) -> None:
-        """Send one frame, or keep it while the AI leg is not ready or congested."""
+        """Send one frame, or keep it while the AI leg is not ready or congested. A concealed one is silence."""
+        if self.is_concealed:
+            payload = _SILENCE
         if self._ready and not self._kept and not self._leg.is_congested:
             self._leg.send_audio(payload)
             return

@@ -100,6 +100,7 @@ class Worker:
         self.context.cancel_job = self._bus.cancel_job
         self.context.ask = self._bus.ask
         self.context.lookups.put = self._bus.put
+        self.context.keep_digits = self._bus.keep_digits
         self.server = MediaServer(listener, self.context)
         self._stopping = Event()
         self._hurry = Event()

@@ -224,3 +224,5 @@ AiEvent = (
 
 #: The tool by which an AI ends a call politely. Every agent has it unless its configuration leaves it out.
 HANG_UP_TOOL = "hang_up"
+#: The tool by which an AI has the caller type digits.
+COLLECT_DIGITS_TOOL = "collect_digits"

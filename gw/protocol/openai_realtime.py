@@ -568,6 +568,27 @@ _HANG_UP: Final[Function] = {
     "parameters": {"type": "object", "properties": {}},
 }
 
+_COLLECT_DIGITS: Final[Function] = {
+    "type": "function",
+    "name": ai.COLLECT_DIGITS_TOOL,
+    "description": (
+        "Collects digits that the caller types on the telephone's keys. Ask for them first, in the same response. With "
+        "sensitive, for card numbers and PINs, the caller is neither heard nor recorded meanwhile, and the digits are masked: "
+        'pass the returned {"ref": ...} object as the argument of another tool, which receives the digits.'
+    ),
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "min": {"type": "integer", "minimum": 1, "maximum": 64, "description": "Fewest digits. Default 1."},
+            "max": {"type": "integer", "minimum": 1, "maximum": 64, "description": "Most digits; then it ends. Default 20."},
+            "finish_on": {"type": "string", "enum": ["#", "*", ""], "description": "The key that ends it. Default #."},
+            "timeout_s": {"type": "number", "minimum": 1, "maximum": 60, "description": "The pause that ends it. Default 10."},
+            "sensitive": {"type": "boolean", "description": "Whether the digits are secret. Default false."},
+        },
+        "additionalProperties": False,
+    },
+}
+
 
 _SEND_DIGITS: Final[Function] = {
     "type": "function",
@@ -609,6 +630,8 @@ def _functions_of(agent: Agent, tools: Mapping[str, Tool]) -> list[Function]:
             functions.append(_SEND_DIGITS)
         elif name == "transfer":
             functions.append(_transfer_of(agent))
+        elif name == ai.COLLECT_DIGITS_TOOL:
+            functions.append(_COLLECT_DIGITS)
         elif (tool := tools.get(name)) is not None:
             parameters = msgspec.Raw(tool.parameters.encode())
             functions.append({"type": "function", "name": name, "description": tool.description, "parameters": parameters})

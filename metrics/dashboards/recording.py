@@ -12,6 +12,7 @@ from metrics.declare import (
     CALLS_PURGED,
     PROCESS_STARTS,
     RECORDING_CLAIMS_HELD,
+    RECORDING_PAUSES,
     RECORDING_TRIGGER,
     RECORDINGS,
     RECORDINGS_DELETED,
@@ -94,6 +95,13 @@ def _recording() -> list[AnyPanel]:
             "Outcomes per minute",
             "`duplicate` is a second event for a call that has its recording, and harmless. `skipped` means no credentials.",
             [(f"60 * sum by (outcome) (rate({RECORDINGS.name}{{{CHOSEN}}}[$__rate_interval]))", "{{outcome}}")],
+            unit="short",
+        ),
+        curves(
+            "Pauses per minute",
+            "Pauses while callers type sensitive digits. `pause_failed`: the tool failed, and no digit was collected. "
+            "`resume_retried`: Twilio did not let a recording continue yet.",
+            [(f"60 * sum by (outcome) (rate({RECORDING_PAUSES.name}{{{CHOSEN}}}[$__rate_interval]))", "{{outcome}}")],
             unit="short",
         ),
         curves(

@@ -5,14 +5,24 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
+from gw.call.digits import Shortfall
 from gw.call.state import Reason
 
 #: Cause of an interruption. model: the AI. cut: long speech. cut_words: the words of shorter speech.
 Verdict = Literal["model", "cut", "cut_words"]
 #: Origin of a tool's output. settled: control. ok: the agent hung up. started: it runs in the background. yielded: it waited for
-#: the AI to continue, which it does. The others are errors.
+#: the AI to continue, which it does. not_paused: the recording could not be paused. The others are errors.
 ToolOutcome = Literal[
-    "settled", "ok", "started", "yielded", "unknown_tool", "invalid_arguments", "busy", "cancelled", "unknown_outcome"
+    "settled",
+    "ok",
+    "started",
+    "yielded",
+    "not_paused",
+    "unknown_tool",
+    "invalid_arguments",
+    "busy",
+    "cancelled",
+    "unknown_outcome",
 ]
 
 
@@ -125,6 +135,31 @@ class HoldSound(NamedTuple):
     on: bool
 
 
+class Collect(NamedTuple):
+    """Collect digits for a tool call: no job carries it out."""
+
+    call_id: str
+
+
+class TakeDigits(NamedTuple):
+    """Make the output of a collection. `keeps`: control keeps the digits, and settles the call; nothing else has them."""
+
+    call_id: str
+    digits: str
+    shortfall: Shortfall
+    is_sensitive: bool
+    keeps: bool
+
+    def __repr__(self) -> str:
+        return f"TakeDigits({self.call_id!r}, {len(self.digits)} digits, {self.shortfall!r})"
+
+
+class Conceal(NamedTuple):
+    """Let neither the AI nor the recording hear the caller; or let both hear again."""
+
+    on: bool
+
+
 class FillSilence(NamedTuple):
     """Start or stop sending silence to the AI in place of the caller's missing frames."""
 
@@ -177,6 +212,9 @@ Command = (
     | HoldAudio
     | ReleaseAudio
     | HoldSound
+    | Collect
+    | TakeDigits
+    | Conceal
     | FillSilence
     | WantTool
     | CancelTool

@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple
 
+from gw.call.digits import Asked
 from gw.call.state import Reason
 
 
@@ -101,12 +102,13 @@ class CallerText(NamedTuple):
 
 
 class ToolCall(NamedTuple):
-    """The agent calls a tool. `is_readable`: its arguments are within their bound."""
+    """The agent calls a tool. `is_readable`: its arguments are within their bound, those for digits valid. `asked`: digits."""
 
     response_id: str
     call_id: str
     name: str
     is_readable: bool = True
+    asked: Asked | None = None
 
 
 class Unreadable(NamedTuple):
@@ -167,6 +169,16 @@ class ToolSettled(NamedTuple):
     call_id: str
 
 
+class Concealed(NamedTuple):
+    """AI and recording do not hear the caller now. `was_heard`: a recording did, until its pause."""
+
+    was_heard: bool = True
+
+
+class NotConcealed(NamedTuple):
+    """The recording cannot be paused."""
+
+
 class BudgetNear(NamedTuple):
     """A limit on cost is nearly reached."""
 
@@ -205,6 +217,8 @@ Input = (
     | FramesBack
     | StreamEnded
     | ToolSettled
+    | Concealed
+    | NotConcealed
     | BudgetNear
     | BudgetSpent
     | EndWanted

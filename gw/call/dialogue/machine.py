@@ -21,6 +21,7 @@ from gw.call.dialogue import rules as limits
 from gw.call.dialogue.commands import Command, Prompt, ToolOutcome
 from gw.call.dialogue.inputs import Input, Trouble
 from gw.call.dialogue.rules import Rules
+from gw.call.digits import Collection, Shortfall
 from gw.call.state import Reason
 
 #: The time of a timer that is not set.
@@ -134,6 +135,7 @@ class Dialogue:
     tools: int = 0
     leaving: str = ""  # the call that ends the stream, once all words are heard
     left_for: Reason | None = None  # control was asked to end the stream for it
+    collection: Collection | None = None  # digits that the caller types for an open tool
     filling: str = ""  # the tool for which the agent was asked to say a filler; one filler bridges one wait
     # the end
     closing: Reason | None = None
@@ -158,6 +160,7 @@ class Dialogue:
     resume_at: int = NEVER
     keys_at: int = NEVER
     tools_by: int = NEVER
+    digits_at: int = NEVER
     idle_at: int = NEVER
     close_by: int = NEVER
     warn_at: int = NEVER
@@ -271,7 +274,8 @@ class Dialogue:
     @property
     def is_owing(self) -> bool:
         """The caller waits for the agent, or for a tool."""
-        return self._awaits_agent() or self._awaits_tool()
+        is_served = any(self._waits(tool) and not self.rules.tools[tool.name].collects for tool in self.open_tools)
+        return self._awaits_agent() or is_served
 
     @property
     def waits_for(self) -> Party | None:
@@ -703,6 +707,9 @@ class Dialogue:
         self.prompts = 0
         if self.phase is not Phase.TALK:
             return
+        if self.collection is not None:
+            self._collect(event.digit)
+            return
         if event.digit != "#" or not self.rules.collect_keys:
             self.keys += event.digit
         if event.digit == "#" or len(self.keys) >= self.rules.max_keys or not self.rules.collect_keys:
@@ -764,7 +771,7 @@ class Dialogue:
             self._answer_tool(event.call_id, "unknown_tool")
         elif not event.is_readable:
             self._answer_tool(event.call_id, "invalid_arguments")
-        elif self._is_too_much(event.name):
+        elif self._is_too_much(event.name) or self._is_collecting(event):
             self._answer_tool(event.call_id, "busy")
         else:
             self._open_tool(event)
@@ -797,6 +804,9 @@ class Dialogue:
         tool = OpenTool(event.call_id, event.response_id, event.name, self.now + rules.timeout_ms + limits.TOOL_MARGIN_MS)
         self.open_tools = (*self.open_tools, tool)
         self.tools_by = min(self.tools_by, tool.by_ms)
+        if rules.collects:
+            self._open_collection(event)
+            return
         self.out.append(do.WantTool(event.call_id))
         if not rules.waits:
             self._answer_tool(event.call_id, "started")
@@ -820,6 +830,8 @@ class Dialogue:
         self.out.append(do.WantTool(tool.call_id))
 
     def _close_tool(self, tool: OpenTool) -> None:
+        if self.collection is not None and self.collection.call_id == tool.call_id:
+            self._close_collection()
         self.open_tools = tuple(one for one in self.open_tools if one is not tool)
         if tool.call_id == self.leaving:
             self.leaving, self.left_for = "", None
@@ -875,6 +887,93 @@ class Dialogue:
             return
         own_ms = self.ask_at - self.now if self.debt is Prompt.ANSWER and self.ask_at != NEVER else 0
         self._owe(Prompt.ANSWER, max(0, min(own_ms, limits.AFTER_TOOL_MS)), insists=True)
+
+    # -- digits ---------------------------------------------------------------------------------------------------------
+
+    def _is_collecting(self, event: given.ToolCall) -> bool:
+        """The call asks for digits while the caller types others."""
+        return self.rules.tools[event.name].collects and self.collection is not None
+
+    def _open_collection(self, event: given.ToolCall) -> None:
+        """Collect digits. Keys that wait for their turn are the first. Sensitive ones count once the recording is paused."""
+        assert event.asked is not None
+        asked, (keys, self.keys, self.keys_at) = event.asked, (self.keys, "", NEVER)
+        self.collection = Collection(event.call_id, asked, is_open=not asked.is_sensitive)
+        self.out.append(do.Collect(event.call_id))
+        if asked.is_sensitive:
+            self.out.append(do.Conceal(True))
+        self.digits_at = self.now + (limits.CONCEAL_MS if asked.is_sensitive else asked.pause_ms)
+        self._collect(keys)
+
+    def _collect(self, keys: str) -> None:
+        """Add keys to the collection. What comes behind its end is dropped."""
+        for key in keys:
+            made = self.collection
+            if made is None or made.is_taken:
+                return
+            if made.is_open and key == made.asked.finish_on:
+                self._take_digits("too_few")
+                continue
+            self.collection = made = made._replace(digits=(made.digits + key)[: made.asked.most + 1])
+            if made.is_open:
+                self.digits_at = self.now + made.asked.pause_ms
+                if made.is_full:
+                    self._take_digits("too_few")
+
+    def _on_concealed(self, event: given.Concealed) -> None:
+        """Let the keys count. Those before were recorded with the caller's voice: the agent has to ask again."""
+        made = self.collection
+        if made is None or made.is_open:
+            return
+        early = made.digits
+        self.collection = made._replace(digits="", is_open=True, is_partial=bool(early) and event.was_heard)
+        self.digits_at = self.now + made.asked.pause_ms
+        if not event.was_heard:
+            self._collect(early)
+
+    def _on_not_concealed(self, _: given.NotConcealed | None = None) -> None:
+        if self.collection is not None and not self.collection.is_open:
+            self._settle_collection("not_paused")
+
+    def _on_digits_at(self) -> None:
+        made = self.collection
+        if made is None:
+            return
+        if not made.is_open:
+            self._on_not_concealed()
+        elif made.is_taken:
+            self._settle_collection("unknown_outcome")
+        else:
+            heard_ms = self.now if self.plays or self.quiet_ms == NEVER else self.quiet_ms
+            (tool,) = (one for one in self.open_tools if one.call_id == made.call_id)
+            due = min(heard_ms + made.asked.pause_ms, tool.by_ms - limits.TOOL_MARGIN_MS) if not made.digits else self.now
+            if due > self.now:
+                self.digits_at = due  # a pause begins when the agent has asked
+            else:
+                self._take_digits("timeout")
+
+    def _take_digits(self, why: Literal["timeout", "too_few"]) -> None:
+        """End the collection. Control keeps sensitive digits that are whole, and then settles the call."""
+        assert self.collection is not None
+        made = self.collection = self.collection._replace(is_taken=True)
+        shortfall: Shortfall = made.shortfall(why)
+        keeps = made.asked.is_sensitive and bool(made.digits) and shortfall != "too_early"
+        self.out.append(do.TakeDigits(made.call_id, made.digits, shortfall, made.asked.is_sensitive, keeps))
+        self.digits_at = self.now + limits.CONCEAL_MS
+        if not keeps:
+            self._settle_collection("settled")
+
+    def _settle_collection(self, result: ToolOutcome) -> None:
+        assert self.collection is not None
+        for tool in self.open_tools:
+            if tool.call_id == self.collection.call_id:
+                self._settle_tool(tool, result)
+                return
+
+    def _close_collection(self) -> None:
+        if self.collection is not None and self.collection.asked.is_sensitive:
+            self.out.append(do.Conceal(False))
+        self.collection, self.digits_at = None, NEVER
 
     # -- sessions -------------------------------------------------------------------------------------------------------
 
@@ -1042,6 +1141,7 @@ class Dialogue:
         for tool in self.open_tools:
             if self.is_ready and tool.call_id not in self.answered:
                 self._answer_tool(tool.call_id, "cancelled")
+        self._close_collection()
         self.open_tools = tuple(tool for tool in self.open_tools if not self._waits(tool))
         self.tools_by = min((tool.by_ms for tool in self.open_tools), default=NEVER)
         self.filling, self.leaving, self.left_for = "", "", None
@@ -1105,6 +1205,7 @@ class Dialogue:
 
     def _end(self, *, hung_up: bool = False) -> None:
         assert self.closing is not None
+        self._close_collection()
         self.phase = Phase.ENDED
         speak = not hung_up and not (self.has_spoken and not self.plays)
         self.out.append(do.End(self.closing, speak))
@@ -1146,6 +1247,8 @@ _HANDLERS: Final[dict[type, Callable[[Dialogue, Any], None]]] = {
     given.FramesBack: Dialogue._on_frames_back,
     given.StreamEnded: Dialogue._on_stream_ended,
     given.ToolSettled: Dialogue._on_tool_settled,
+    given.Concealed: Dialogue._on_concealed,
+    given.NotConcealed: Dialogue._on_not_concealed,
     given.BudgetNear: Dialogue._on_budget_near,
     given.BudgetSpent: Dialogue._on_budget_spent,
     given.EndWanted: Dialogue._on_end_wanted,
@@ -1168,6 +1271,7 @@ _TIMERS: Final[dict[str, Callable[[Dialogue], None]]] = {
     "resume_at": Dialogue._resume,
     "keys_at": Dialogue._send_keys,
     "tools_by": Dialogue._on_tools_by,
+    "digits_at": Dialogue._on_digits_at,
     "hold_at": Dialogue._on_hold_at,
     "filler_at": Dialogue._on_filler_at,
     "protect_by": Dialogue._on_protect_by,

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 from gw.call.leave import LEAVING_TOOLS, SEND_DIGITS, TRANSFER
 from gw.call.state import Reason
 from gw.config import Agent, Media, Say, Tool
-from gw.protocol.ai import HANG_UP_TOOL
+from gw.protocol.ai import COLLECT_DIGITS_TOOL, HANG_UP_TOOL
 
 Interruptions = Literal["model", "gateway", "none"]
 #: The bridge over the wait for a slow tool: the holding sound, nothing, or a sentence of the agent's and then the sound.
@@ -44,6 +44,10 @@ MAX_OPEN_TOOLS: Final = 8
 MAX_TOOLS: Final = 100
 #: Allowance for control to settle a tool, beyond the tool's own bound: a control that restarts takes seconds.
 TOOL_MARGIN_MS: Final = 5000
+#: Bound on one collection of digits, whatever the caller types.
+COLLECT_MS: Final = 180_000
+#: Time for the recording to be paused before a caller may type sensitive digits, and for control to keep them.
+CONCEAL_MS: Final = 6000
 #: Tool calls whose identifiers are kept: all that may be carried out, and the latest of the others.
 MAX_KNOWN_TOOLS: Final = 2 * MAX_TOOLS
 #: Allowance for the report that the caller heard everything, beyond the length of what was queued.
@@ -90,6 +94,7 @@ class ToolRules(NamedTuple):
     filler: Filler = "sound"
     filler_after_ms: int = 1200  # from the later of the call and the end of what is heard
     cancels: bool = False  # an interruption ends it
+    collects: bool = False  # the caller types digits meanwhile, and is owed nothing
     yields: bool = False  # another call, or a response that begins, ends it: nothing is answered for it then
     leaves: Reason | None = None  # once all words are heard, it ends the stream for this reason
 
@@ -149,6 +154,7 @@ def rules_of(
         protect_greeting_ms=turns.protect_greeting_ms,
         tools={name: _tool_rules(tools[name]) for name in agent.tools if name in tools}
         | {name: _LEAVING_RULES[name] for name in LEAVING_TOOLS if name in agent.tools}
+        | (_COLLECT_RULES if COLLECT_DIGITS_TOOL in agent.tools else {})
         | (_MCP_RULES if agent.mcp else {}),
         hang_up_tool=HANG_UP_TOOL if HANG_UP_TOOL in agent.tools else "",
         answer_ms=_ms(media.ai_answer_s),
@@ -170,6 +176,7 @@ _LEAVING_RULES: Final = {
     TRANSFER: ToolRules(timeout_ms=LEAVE_MS, cancels=True, leaves=Reason.TRANSFERRED),
     SEND_DIGITS: ToolRules(timeout_ms=LEAVE_MS, cancels=True, leaves=Reason.DIGITS_SENT),
 }
+_COLLECT_RULES: Final = {COLLECT_DIGITS_TOOL: ToolRules(timeout_ms=COLLECT_MS, filler="none", collects=True)}
 _MCP_RULES: Final = {
     MCP_CALL: ToolRules(timeout_ms=MCP_TIMEOUT_MS),
     MCP_APPROVAL: ToolRules(timeout_ms=AFTER_APPROVAL_MS - TOOL_MARGIN_MS, filler="none", yields=True),

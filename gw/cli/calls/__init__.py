@@ -61,7 +61,7 @@ def complete_sid(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
     if names_host(ctx):
         return []
     settings = Settings(ctx.find_root().params.get("path"), warns=False)
-    live = ctx.info_name in ("hangup", "transfer", "watch")
+    live = ctx.info_name in ("hangup", "transfer", "watch", "pause", "resume")
     with gevent.Timeout(COMPLETION_S, GatewayError("the gateway took too long")):
         try:
             rows = _recent(settings, live=live, quiet=True)

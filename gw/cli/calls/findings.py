@@ -18,7 +18,7 @@ from gw.call.state import Reason
 from gw.call.tool_calls import MCP_PREFIX
 from gw.cli.calls.reason_words import ENDINGS, RECORDING_OFF, RECORDING_TROUBLES, REPLACED, TRANSFER_ENDS
 from gw.cli.calls.waits import KIND, parts, total_ms
-from gw.control.rows import CallDetails, EventRow, QualityRow, Scalar
+from gw.control.rows import CallDetails, EventRow, QualityRow, Scalar, paused_by
 
 Weight = Literal["bad", "odd", "good"]
 
@@ -370,6 +370,8 @@ def _recording(call: CallDetails) -> Iterator[Finding]:
     if row is None:
         if off := recording_off(call):
             yield Finding("good", "recording", f"Recording was off: {off}.")
+        elif _events(call, "not_announced"):
+            yield Finding("odd", "recording", "No recording was started: the notice was not heard to its end.")
         elif call.first_audio_at:
             yield Finding(
                 "odd", "recording", "No recording was requested, although the caller heard the agent: see gateway.py status."
@@ -388,6 +390,8 @@ def _recording(call: CallDetails) -> Iterator[Finding]:
             yield Finding("odd", "recording", f"The recording is {row.state} and unfinished{tried}. {more}".rstrip())
         case state:
             late = row.trigger_ms is not None and row.trigger_ms > TRIGGER_MS
+            by = paused_by(call.events)
+            more = " ".join(part for part in (more, f"It is paused for {' and '.join(by)}." if by else "") if part)
             weight: Weight = "odd" if late or more else "good"
             yield Finding(weight, "recording", f"The recording {state}{tried}{soon}. {more}".rstrip())
 
@@ -483,6 +487,11 @@ def event_sentence(event: EventRow) -> str:
             return f"transfer to {data.get('to')} {'requested' if kind == 'transfer_wanted' else 'done'}"
         case "operator":
             return f"an operator (uid {data.get('uid')}): {data.get('command')}, {data.get('outcome')}"
+        case "recording_paused" | "recording_resumed":
+            did = "was paused" if kind == "recording_paused" else "continued"
+            return f"the recording {did}{_PAUSED.get(str(data.get('by')), '')}"
+        case "not_announced":
+            return "no recording was started: the notice was not heard to its end"
         case "webhook_recording":
             return f"Twilio: recording {data.get('RecordingStatus', 'unknown')} {data.get('RecordingSid', '')}".rstrip()
         case "webhook_status":
@@ -498,6 +507,10 @@ def event_sentence(event: EventRow) -> str:
 def recording_off(call: CallDetails) -> str:
     """Return why recording was off for a call; empty if it was on, or unknown."""
     return next((_by(event.data) for event in _events(call, "recording_off")), "")
+
+
+#: Why a recording was paused.
+_PAUSED: Final = {"digits": " while the caller typed sensitive digits", "operator": " by an operator"}
 
 
 # -- phrases -----------------------------------------------------------------------------------------------------------

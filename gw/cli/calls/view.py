@@ -10,7 +10,7 @@ from rich.text import Text
 from gw.call.cost.usage import KINDS
 from gw.cli.calls.findings import recording_off
 from gw.cli.calls.waits import KIND, parts, total_ms, waits_of
-from gw.control.rows import CallDetails, QualityRow, RecordingRow, TurnRow
+from gw.control.rows import CallDetails, QualityRow, RecordingRow, TurnRow, paused_by
 from gw.terminal import Column, console, dash, duration, ending, facts, local_time, milliseconds, print_rows, usd
 
 
@@ -52,7 +52,8 @@ def _facts(call: CallDetails) -> Iterator[tuple[str, str | Text]]:
         yield "recording", f"off: {off}" if off else "none"
         return
     after = "" if recording.trigger_ms is None else f", {recording.trigger_ms} ms after the first audio"
-    yield "recording", f"{recording.state} {dash(recording.recording_sid)}{after}"
+    paused = f", paused for {' and '.join(by)}" if (by := paused_by(call.events)) and recording.state == "started" else ""
+    yield "recording", f"{recording.state} {dash(recording.recording_sid)}{after}{paused}"
     if why := recording_error(recording):
         yield "", why
     if recording.url:

@@ -22,6 +22,7 @@ from gw.config import DIALLED, NO_TALK, Config, host_and_port, talk_url
 from gw.control.admin.audit import Audit
 from gw.control.admin.server import Command, CommandError, NoArguments, acts, reads
 from gw.control.bus.server import BusServer
+from gw.control.recording.pauses import Pauses
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
 from gw.control.rows import CallFilter, RecordingRow
@@ -102,6 +103,7 @@ class AdminCommands:
         *,
         recorder: Recorder,
         reconciler: Reconciler,
+        pauses: Pauses,
         spool: Spool,
         audit: Audit,
         notify: Callable[[], None],
@@ -112,6 +114,7 @@ class AdminCommands:
         self._audit = audit
         self._recorder = recorder
         self._reconciler = reconciler
+        self._pauses = pauses
         self._spool = spool
         self._notify = notify
         self._store = store
@@ -134,6 +137,8 @@ class AdminCommands:
             "talk": acts(NoArguments, lambda _: self._talk()),
             "recordings": reads(_Recordings, lambda args: self._store.recordings(limit=args.limit, state=args.state)),
             "recordings_retry": acts(_Call, self._retry_recording),
+            "recordings_pause": acts(_Call, lambda args: self._hold_recording(args, on=True)),
+            "recordings_resume": acts(_Call, lambda args: self._hold_recording(args, on=False)),
             "recordings_reconcile": acts(NoArguments, lambda _: self._reconcile()),
             "poison_list": reads(_Poison, lambda args: self._spool.list_poison(limit=args.limit)),
             "poison_retry": acts(_Ids, self._retry_poison),
@@ -163,6 +168,20 @@ class AdminCommands:
         while self._recorder.is_working_on(args.call_sid) and time.monotonic() < until_s:
             gevent.sleep(0.05)
         return {"done": not self._recorder.is_working_on(args.call_sid), "recording": self._store.recording(args.call_sid)}
+
+    def _hold_recording(self, args: _Call, *, on: bool) -> Any:
+        """Pause a live call's recording, or let it continue. While the caller types digits, Twilio is not asked: it is paused."""
+        self._require_credentials()
+        if not self._bus.calls.is_owned(args.call_sid):
+            self._refuse_ended(args.call_sid)
+        is_typing = self._pauses.is_concealed(args.call_sid)
+        try:
+            done = self._pauses.hold(self._account_of(args.call_sid), args.call_sid, on)
+        except RestError as error:
+            raise CommandError(_code_of(error), f"Twilio did not {'pause' if on else 'resume'} the recording: {error}") from error
+        if not done:
+            raise CommandError("not_found", f"no recording of {args.call_sid} {'runs' if on else 'is paused'}")
+        return {"call_sid": args.call_sid, "state": "paused" if on or is_typing else "in-progress", "digits": is_typing}
 
     def _take_up(self, row: RecordingRow) -> bool:
         if row.state == "wanted":

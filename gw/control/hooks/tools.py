@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import gevent
 
+from gw.call.digits import mask
 from gw.config import Config, Tool
 from gw.config.json_schema import Schema
 from gw.control.hooks.client import HookAnswer, HookClient, HookError
@@ -26,6 +27,8 @@ from gw.protocol.hooks.tool_call import (
     read_answer,
     read_arguments,
     request_body,
+    with_digits,
+    without_digits,
 )
 
 log = logging.getLogger(__name__)
@@ -48,7 +51,11 @@ _DETAILS: Final[Mapping[ErrorWord, str]] = {
 class Tools:
     """The configured tools. `call` blocks its greenlet; killing that closes the connection."""
 
-    def __init__(self, config: Config, client: HookClient) -> None:
+    def __init__(
+        self, config: Config, client: HookClient, digits_of: Callable[[str], Mapping[str, str]] = lambda call_sid: {}
+    ) -> None:
+        """`digits_of`: sensitive digits of a call, by reference. Only a request to a tool has them."""
+        self._digits_of = digits_of
         self._tools = dict(config.tools)
         self._schemas = {name: Schema(tool.parameters) for name, tool in self._tools.items()}
         self._client = client
@@ -66,20 +73,25 @@ class Tools:
         `timeout_s` ends the call before it. The status is `unknown_outcome` if the request was sent, the connection was lost, and
         the tool is not idempotent.
         """
+        digits = self._digits_of(body.call.sid)
         tool = self._tools.get(body.tool)
         if tool is None:
             return self._told(body, failed("invalid_arguments", "There is no tool of this name."), "an unknown tool")
         try:
-            arguments = read_arguments(body.arguments)
+            asked = read_arguments(body.arguments)
+            arguments = with_digits(asked, digits)
             problem = self._schemas[body.tool].problem(arguments.value)
         except ProtocolError as error:
             return self._told(body, failed("invalid_arguments", f"{error.detail[:1].upper()}{error.detail[1:]}."), error.detail)
         except RecursionError:
             problem = "they are nested too deeply"
+        secrets = [] if arguments is asked else list(digits.values())
         if problem:
+            problem = without_digits(problem, secrets, mask)
             answer = failed("invalid_arguments", f"The arguments do not fit the tool's parameters: {problem}.")
             return self._told(body, answer, "the arguments do not fit the schema")
-        return self._send(tool, body, arguments.json, attempt, min(deadline_s, time.monotonic() + tool.timeout_s))
+        answer = self._send(tool, body, arguments.json, attempt, min(deadline_s, time.monotonic() + tool.timeout_s))
+        return answer._replace(output=without_digits(answer.output, secrets, mask)) if secrets else answer
 
     def _send(self, tool: Tool, body: ToolCall, arguments: bytes, attempt: int, deadline_s: float) -> ToolAnswer:
         answer, again = self._attempt(tool, body, arguments, attempt, deadline_s)

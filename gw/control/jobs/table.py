@@ -171,6 +171,12 @@ def prune(db: sqlite3.Connection, before: float, most: int, *, dead_before: floa
     return gone
 
 
+def list_pauses(db: sqlite3.Connection) -> list[Job]:
+    """Return the pauses of recordings that no settled job has ended."""
+    resume = f"SELECT 1 FROM jobs AS r WHERE r.id = replace(jobs.id, '/pause/', '/resume/') AND r.{_SETTLED}"
+    return _select(db, f"WHERE kind = 'pause' AND NOT EXISTS ({resume}) ORDER BY rowid")
+
+
 def list_events(db: sqlite3.Connection, limit: int, *, dead: bool) -> list[Job]:
     """Return the events that wait, oldest first, or those that were not delivered, newest first."""
     if dead:

@@ -7,7 +7,7 @@ runners: a host that answers slowly holds back no other host's calls.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -17,7 +17,7 @@ from gw.config import Config, Tool
 from gw.config.hook_url import parse_hook_url
 from gw.control.jobs.lifecycle import TOOL, Ended, Job
 from gw.errors import ProtocolError
-from gw.protocol.hooks.tool_call import ToolAnswer, ToolCall, decode_call, failed
+from gw.protocol.hooks.tool_call import ToolAnswer, ToolCall, decode_call, failed, read_arguments, refs_of
 from metrics.page import Page
 
 #: Tool calls under way at a time to one host, which is the number of its connections.
@@ -60,9 +60,12 @@ class ToolHandler:
 
     def repeats(self, job: Job) -> float | None:
         try:
-            tool = self._tools.get(decode_call(job.body).tool)
+            call = decode_call(job.body)
+            if refs_of(read_arguments(call.arguments).value):  # to digits that the earlier process had in memory
+                return None
         except ProtocolError:
             return None
+        tool = self._tools.get(call.tool)
         return tool.timeout_s if tool is not None and tool.idempotent else None
 
     def run(self, job: Job, attempt: int) -> Ended:
@@ -113,12 +116,15 @@ def _kind_of(url: str) -> str:
     return f"{TOOL} {parts.host.lower()}:{parts.port}"
 
 
-def tool_handlers(config: Config, page: Page) -> list[ToolHandler]:
-    """Return a handler of tool calls for each host; none without a tool."""
+def tool_handlers(config: Config, page: Page, digits_of: Callable[[str], Mapping[str, str]]) -> list[ToolHandler]:
+    """Return a handler of tool calls for each host; none without a tool.
+
+    `digits_of`: a call's sensitive digits, by reference.
+    """
     if not config.tools:
         return []
     from gw.control.hooks.client import client_of
     from gw.control.hooks.tools import Tools
 
-    caller = Tools(config, client_of(config, "tool", page))
+    caller = Tools(config, client_of(config, "tool", page), digits_of)
     return [ToolHandler(caller, config.tools, kind) for kind in ToolKinds(config.tools).all]

@@ -80,7 +80,7 @@ class Recorder:
 
     `owner` names this process's life, as `CLAIMANT/PROCESS`.
     `is_owned`: whether a call is alive at a worker of this host; `is_over`: whether Twilio reported its end.
-    `store_away_s`: when the store was last found away, monotonic.
+    `store_away_s`: when the store was last found away, monotonic. `is_concealed`: whether no recording of the call may start now.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Recorder:
         is_owned: Callable[[str], bool],
         is_over: Callable[[str], bool],
         store_away_s: Callable[[], float] = lambda: -BACK_S,
+        is_concealed: Callable[[str], bool] = lambda call_sid: False,
     ) -> None:
         self._channels = config.recording.channels
         self._retry_s = config.recording.retry_s
@@ -111,6 +112,8 @@ class Recorder:
         self._is_owned = is_owned
         self._is_over = is_over
         self._store_away_s = store_away_s
+        self._is_concealed = is_concealed
+        self._creating: set[str] = set()  # calls of which a create is under way
         self._away_s = -BACK_S
         self._trigger = page.histogram(declare.RECORDING_TRIGGER)
         self._jobs: dict[str, _Job] = {}
@@ -134,6 +137,10 @@ class Recorder:
     def is_full(self) -> bool:
         """True while as many recordings are under way as may be."""
         return self._pool.full()
+
+    def is_creating(self, call_sid: str) -> bool:
+        """Return whether Twilio is being asked for the call's recording."""
+        return call_sid in self._creating
 
     def is_working_on(self, call_sid: str) -> bool:
         """Return whether the call's recording is under way in this process."""
@@ -294,7 +301,8 @@ class Recorder:
                 action = job.lifecycle.action
                 if not isinstance(action, Create | List):
                     return True
-                if account.breaker.may_ask(time.monotonic()):
+                is_concealed = isinstance(action, Create) and self._is_concealed(call_sid)
+                if not is_concealed and account.breaker.may_ask(time.monotonic()):
                     job.lifecycle = job.lifecycle.on_held(held_s)
                     answer = self._ask(account, call_sid, job, action)
                     owned = self._is_owned(call_sid)
@@ -329,9 +337,13 @@ class Recorder:
             if job.requests == 1 and job.first_audio_at is not None:
                 job.trigger_s = max(0.0, time.time() - job.first_audio_at)
                 self._trigger.observe(job.trigger_s)
-            return account.ask(
-                lambda rest: rest.start_recording(call_sid, channels=self._channels, status_callback=self._callback)
-            )
+            self._creating.add(call_sid)
+            try:
+                return account.ask(
+                    lambda rest: rest.start_recording(call_sid, channels=self._channels, status_callback=self._callback)
+                )
+            finally:
+                self._creating.discard(call_sid)
         except RestError as error:
             hung_up = job.lifecycle.call_over and error.kind in ("not_in_progress", "gone")
             level = logging.ERROR if error.kind == "unauthorized" else logging.INFO if hung_up else logging.WARNING

@@ -46,11 +46,12 @@ class RecordingService:
         is_owned: Callable[[str], bool],
         is_over: Callable[[str], bool],
         store_away_s: Callable[[], float],
+        is_concealed: Callable[[str], bool],
         may_settle: Callable[[], bool],
         adopted: Callable[[], Sequence[str]],
     ) -> None:
-        """`claimant`: this gateway's id. `is_owned`, `is_over`, `store_away_s`: as in `Recorder`; `may_settle`, `adopted`:
-        `Reconciler`."""
+        """`claimant`: this gateway's id. `is_owned`, `is_over`, `store_away_s`, `is_concealed`: as in `Recorder`;
+        `may_settle`, `adopted`: `Reconciler`."""
         self.rows = RecordingRows(store, page)
         self.recorder = Recorder(
             config,
@@ -63,6 +64,7 @@ class RecordingService:
             is_owned=is_owned,
             is_over=is_over,
             store_away_s=store_away_s,
+            is_concealed=is_concealed,
         )
         self._enabled = config.recording.enabled
         self._accounts = accounts

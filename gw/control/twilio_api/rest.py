@@ -14,7 +14,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -38,6 +38,8 @@ from gw.errors import text_of
 
 #: Kept connections per host; a request beyond them waits within its own bound.
 POOL_CONNECTIONS: Final = 16
+#: Twilio's name of a call's present recording.
+CURRENT: Final = "Twilio.CURRENT"
 #: Recordings listed of one call; the gateway makes one.
 MAX_LISTED: Final = 50
 #: Upper bound on the download of one recording; an interrupted one continues later.
@@ -138,6 +140,16 @@ class TwilioRest:
             )
             for entry in found
         ]
+
+    def set_recording(
+        self, call_sid: str, *, status: Literal["paused", "in-progress"], bound_s: float, recording_sid: str = CURRENT
+    ) -> None:
+        """Pause a recording, silence in place of the time, or let it continue. Raises RestError.
+
+        Source: Twilio API, "Update a Recording resource"; PauseBehavior.
+        """
+        options = {"pause_behavior": "silence"} if status == "paused" else {}
+        self._bounded(lambda: self._client.calls(call_sid).recordings(recording_sid).update(status=status, **options), bound_s)
 
     def delete_recording(self, recording_sid: str) -> None:
         """Delete a recording with its audio. Raises RestError, of kind `gone` for an unknown one."""

@@ -28,6 +28,7 @@ from gw.config import Agent
 from gw.media.ai_side import AiSide
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
+from gw.media.conversation.digits import CallDigits
 from gw.media.conversation.hold_sound import HoldSound
 from gw.media.conversation.tools import CallTools
 from gw.media.downlink import Downlink
@@ -72,6 +73,7 @@ class CallDialogue:
         turns: Turns,
         ending: CallEnding,
         tools: CallTools,
+        digits: CallDigits,
         *,
         agent_name: str,
         elapsed_ms: int,
@@ -87,6 +89,7 @@ class CallDialogue:
         self._turns = turns
         self._ending = ending
         self._tools = tools
+        self._digits = digits
         self._hold_sound = HoldSound(downlink, context.holding)
         rules = rules_of(
             agent,
@@ -105,7 +108,7 @@ class CallDialogue:
         self._end_reason: Reason | None = None  # of the stream, or of a wish from outside
         self._end_detail = ""
         self._was_ready = False
-        self._given_up: list[given.ToolSettled] = []  # calls of a session that is gone
+        self._follows: list[Input] = []  # inputs that follow from commands: calls of a session that is gone, a silence
         self._cause, self._cause_detail = Reason.AI_LOST, ""  # why the machine fell back
         self._lost = ""  # why the last session failed, a label of gw_ai_reconnects_total, until another is ready
         self._silent_since_ms: int | None = None  # the caller waits for an answer and hears nothing
@@ -233,8 +236,8 @@ class CallDialogue:
         self._measure_silence()
         if machine.deadline_ms < self._due_ms:
             self._alarm.set()
-        while self._given_up:
-            self.on(self._given_up.pop())
+        while self._follows:
+            self.on(self._follows.pop())
 
     def _update_state(self) -> None:
         now, machine = self._state.now, self._machine
@@ -262,7 +265,7 @@ class CallDialogue:
 
     def _end_session(self) -> None:
         """Close what a session left open: its response, its turns, what only its provider could settle."""
-        self._given_up = self._tools.on_session_lost()
+        self._follows += self._tools.on_session_lost()
         self._downlink.end_open_response()
         self.report_turns(self._turns.on_ai_lost())
 
@@ -371,6 +374,17 @@ class CallDialogue:
     def _want_tool(self, command: do.WantTool) -> None:
         self._tools.want(command)
 
+    def _collect(self, command: do.Collect) -> None:
+        self._tools.collect(command)
+
+    def _take_digits(self, command: do.TakeDigits) -> None:
+        self._tools.take_digits(command, self.on)
+
+    def _conceal(self, command: do.Conceal) -> None:
+        concealed = self._digits.conceal(command.on)
+        if concealed is not None:
+            self._follows.append(concealed)
+
     def _cancel_tool(self, command: do.CancelTool) -> None:
         self._tools.cancel(command)
 
@@ -462,6 +476,9 @@ _ACTS: Final[dict[type, Callable[[CallDialogue, Any], None]]] = {
     do.ReleaseAudio: CallDialogue._release,
     do.HoldSound: CallDialogue._sound,
     do.FillSilence: CallDialogue._fill_silence,
+    do.Collect: CallDialogue._collect,
+    do.TakeDigits: CallDialogue._take_digits,
+    do.Conceal: CallDialogue._conceal,
     do.Note: CallDialogue._note,
     do.End: CallDialogue._end,
 }

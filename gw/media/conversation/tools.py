@@ -21,6 +21,8 @@ from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import ToolOutcome
 from gw.call.dialogue.rules import LEAVE_MS, MCP_APPROVAL, MCP_CALL
+from gw.call.digits import MAX_DIGITS, mask, read_asked
+from gw.call.digits import output_of as typed_output
 from gw.call.leave import (
     KIND,
     LEAVING_TOOLS,
@@ -39,7 +41,9 @@ from gw.config import Agent, Say, Tool
 from gw.errors import ProtocolError
 from gw.media.ai_side import AiSide
 from gw.media.call_events import CallEvents
+from gw.media.conversation.digits import CallDigits
 from gw.protocol import ai
+from gw.protocol.ai import COLLECT_DIGITS_TOOL
 from gw.protocol.hooks.tool_call import MAX_ARGUMENTS_BYTES, CallFacts, Status, ToolCall, encode_call, failed
 
 log = logging.getLogger(__name__)
@@ -63,10 +67,19 @@ _OUTPUTS: Final[dict[ToolOutcome, tuple[Status, str]]] = {
         "invalid_arguments",
         failed("invalid_arguments", f"The arguments are longer than {MAX_ARGUMENTS_BYTES} bytes.").output,
     ),
+    "not_paused": (
+        "unavailable",
+        failed("unavailable", "The recording cannot be paused, so nothing was collected. Ask the caller not to type.").output,
+    ),
     "busy": ("busy", failed("busy", "Too many tool calls.").output),
     "cancelled": ("cancelled", failed("cancelled", "The call was given up before its result came.").output),
     "unknown_outcome": ("unknown_outcome", failed("unknown_outcome", "The result did not come in time.").output),
 }
+
+
+_BAD_DIGITS: Final = failed(
+    "invalid_arguments", f"Expected min and max from 1 to {MAX_DIGITS}, min first; finish_on #, * or empty; timeout_s 1 to 60."
+).output
 
 
 class _McpCall(msgspec.Struct):
@@ -85,6 +98,7 @@ class CallTools:
         self,
         events: CallEvents,
         side: AiSide,
+        digits: CallDigits,
         tools: Mapping[str, Tool],
         facts: CallFacts,
         now_ms: Callable[[], int],
@@ -94,6 +108,7 @@ class CallTools:
         """`tools`: the configured ones. `facts`: of the call, for their endpoints. `now_ms`: the call's time. `route`: its id."""
         self._events = events
         self._side = side
+        self._digits = digits
         self._tools = tools
         self._facts = facts
         self._now_ms = now_ms
@@ -120,7 +135,11 @@ class CallTools:
         self.calls.on_call(event.call_id, event.name, event.arguments if is_readable else "", self._now_ms())
         if is_readable and event.name in LEAVING_TOOLS and event.name in self._agent.tools:
             is_readable = self._take_wish(event)
-        return given.ToolCall(response_id, event.call_id, event.name, is_readable)
+        asked = None
+        if event.name == COLLECT_DIGITS_TOOL and is_readable:
+            asked = read_asked(event.arguments)
+            is_readable = asked is not None
+        return given.ToolCall(response_id, event.call_id, event.name, is_readable, asked)
 
     def _take_wish(self, event: ai.ToolCall) -> bool:
         """Read the arguments of a call that leaves the stream. Returns whether they are valid."""
@@ -194,6 +213,19 @@ class CallTools:
         deadline_ms = int((time.time() + self._tools[record.name].timeout_s) * _MS)
         self._events.emit(bus.JobWanted(job_id, "tool", self._events.sid, deadline_ms, encode_call(body)))
 
+    def collect(self, command: do.Collect) -> None:
+        """Record a call that no job carries out: the caller types its result."""
+        self.calls.get(command.call_id).wanted = True
+
+    def take_digits(self, command: do.TakeDigits, on_input: Callable[[given.ToolSettled], None]) -> None:
+        """Make the output of a collection. `on_input` settles the call once control keeps the digits."""
+        call_id, digits, shortfall, is_sensitive, keeps = command
+        ref = self._digits.next_ref() if keeps else ""
+        output = typed_output(mask(digits) if is_sensitive else digits, shortfall, ref)
+        self.calls.close(call_id, output, "timeout" if shortfall else "ok")
+        if keeps:
+            self._digits.keep(ref, digits, lambda: on_input(given.ToolSettled(call_id)))
+
     def cancel(self, command: do.CancelTool) -> None:
         """Have control close the request of a call whose output was sent."""
         self._events.cancel_job(self.calls.job_id(command.call_id))
@@ -222,6 +254,8 @@ class CallTools:
             status, output = _OUTPUTS[result]
             if result == "invalid_arguments" and (fault := self._faults.pop(call_id, "")):
                 output = failed("invalid_arguments", fault).output
+            if record.name == COLLECT_DIGITS_TOOL and result == "invalid_arguments":
+                output = _BAD_DIGITS
             self.calls.close(call_id, output, status)
         record.output = record.result
         self._note_end(record.name, self.calls.job_id(call_id), record.status, record.called_ms)

@@ -186,6 +186,7 @@ class MediaContext:
         self.cancel_job: Callable[[str], None] = lambda job_id: None
         self.ask: Callable[..., bus.Answer | None] = lambda call_sid, about, account_sid, **more: None  # as `BusClient.ask`
         self.lookups = Lookups(config)
+        self.keep_digits: Callable[[str, str, str], bool] = lambda call_sid, ref, digits: False
         self.endings: OrderedDict[str, Ending] = OrderedDict()  # by call SID
 
     def open_calls(self) -> dict[str, tuple[float, str]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
 from urllib.parse import quote
 
@@ -87,6 +88,12 @@ class Arguments(NamedTuple):
     json: bytes
 
 
+#: A reference to sensitive digits.
+_REF: Final = re.compile("d[1-9][0-9]{0,8}")
+#: Digits shorter than this are not replaced in texts: they would be found by chance.
+_LEAST_MASKED: Final = 4
+
+
 class _Request(msgspec.Struct, frozen=True, kw_only=True):
     v: int = 1
     type: str = "tool.call"
@@ -143,7 +150,51 @@ def read_arguments(text: str) -> Arguments:
         raise ProtocolError("bad_type", "the arguments are not a JSON object")
     if _deeper(value, MAX_DEPTH):
         raise ProtocolError("bad_json", f"the arguments are nested deeper than {MAX_DEPTH} levels")
-    return Arguments(value, _whole(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode())
+    return Arguments(value, _json_of(value))
+
+
+def refs_of(value: object) -> list[str]:
+    """Return the references to sensitive digits in arguments: each value that is `{"ref":"dN"}`."""
+    if _is_ref(value):
+        return [value["ref"]]  # type: ignore[index]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [ref for one in inner for ref in refs_of(one)]
+
+
+def with_digits(arguments: Arguments, digits: Mapping[str, str]) -> Arguments:
+    """Return arguments with sensitive digits in place of the references to them.
+
+    Raises: ProtocolError(bad_type) for a reference that is not among `digits`.
+    """
+    if not (refs := [ref for one in arguments.value.values() for ref in refs_of(one)]):
+        return arguments
+    if missing := [ref for ref in refs if ref not in digits]:
+        raise ProtocolError("bad_type", f"the digits {short(missing[0])} are not known any more; collect them again")
+    value = {name: _with_digits(one, digits) for name, one in arguments.value.items()}
+    return Arguments(value, _json_of(value))
+
+
+def without_digits(text: str, digits: Iterable[str], masked: Callable[[str], str]) -> str:
+    """Return a text in which sensitive digits are masked, the longest first."""
+    for one in sorted(set(digits), key=len, reverse=True):
+        if len(one) >= _LEAST_MASKED:
+            text = text.replace(one, masked(one))
+    return text
+
+
+def _is_ref(value: object) -> bool:
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    ref = value.get("ref")
+    return isinstance(ref, str) and _REF.fullmatch(ref) is not None
+
+
+def _with_digits(value: Any, digits: Mapping[str, str]) -> Any:
+    if _is_ref(value):
+        return digits[value["ref"]]
+    if isinstance(value, dict):
+        return {name: _with_digits(one, digits) for name, one in value.items()}
+    return [_with_digits(one, digits) for one in value] if isinstance(value, list) else value
 
 
 def request_body(call: ToolCall, arguments: bytes, *, attempt: int, deadline_ms: int) -> bytes:
@@ -182,6 +233,10 @@ def read_answer(status: int, body: bytes, *, max_bytes: int) -> ToolAnswer:
 def failed(word: ErrorWord, detail: str) -> ToolAnswer:
     """Return the output of a call without a result."""
     return ToolAnswer(_whole(json.dumps({"error": word, "detail": detail}, ensure_ascii=False)), word)
+
+
+def _json_of(value: dict[str, Any]) -> bytes:
+    return _whole(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
 
 
 def _whole(text: str) -> str:

@@ -95,7 +95,7 @@ def measure(folder: Path, jobs: int, beyond: int = 0) -> Figures:
         def settle(result: bus.JobSettled) -> None:
             settled.append((result.id, result.outcome))
 
-        service = Jobs(spool, page, tool_handlers(config, page), settle=settle)
+        service = Jobs(spool, page, tool_handlers(config, page, lambda call_sid: {}), settle=settle)
         service.start()
         stack.callback(service.stop)
         empty_mb = resident_mb()

@@ -9,7 +9,6 @@ import pytest
 from gw.config import (
     BUILT_IN_TOOLS,
     ENVIRONMENT,
-    FUTURE_TOOLS,
     Agent,
     Config,
     EventHook,
@@ -88,7 +87,7 @@ def test_valid(config: Config) -> None:
         (one("1st"), "tools.'1st' is not a tool's name"),
         (one("a-b"), "tools.'a-b' is not a tool's name"),
         (one("a" * 65), f"tools.'{'a' * 64}' is not a tool's name"),
-        *((one(name), f"tools.{name} has the name of a built-in tool") for name in (*BUILT_IN_TOOLS, *FUTURE_TOOLS)),
+        *((one(name), f"tools.{name} has the name of a built-in tool") for name in BUILT_IN_TOOLS),
         (one(description=" "), "tools.lookup.description is empty"),
         (one(url=""), "tools.lookup.url is not set"),
         (one(url="https://me:secret@host/x"), 'tools.lookup.url = "https://***@host/x": expected no user and no password'),
@@ -108,10 +107,6 @@ def test_valid(config: Config) -> None:
         (
             Config(agents={"default": Agent(tools=("hang_up", "lookup"))}),
             'agents.default.tools: "lookup" is unknown; the tools are hang_up',
-        ),
-        (
-            Config(agents={"default": Agent(tools=("collect_digits",))}),
-            'agents.default.tools: "collect_digits" is not available yet; the tools are hang_up',
         ),
         (
             Config(agents={"default": Agent(tools=("transfer",))}),
@@ -142,7 +137,7 @@ def test_an_agent_may_have_each_configured_tool() -> None:
     config = Config(tools=one().tools, secrets=Secrets(hook_secret="s"), agents={"default": Agent(tools=("lookup", "hang_up"))})
     assert sentences(config) == []
     wrong = Config(tools=config.tools, secrets=config.secrets, agents={"default": Agent(tools=("look",))})
-    assert sentences(wrong) == ['agents.default.tools: "look" is unknown; the tools are hang_up, transfer, send_digits, lookup']
+    assert sentences(wrong) == ['agents.default.tools: "look" is unknown; the tools are hang_up, transfer, send_digits, collect_digits, lookup']
 
 
 def test_a_url_needs_a_secret_where_requests_are_made() -> None:

@@ -12,7 +12,7 @@ import random
 import uuid
 import wave
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -65,6 +65,8 @@ class TwinRecording:
     callback_events: frozenset[str]
     status: str = "in-progress"
     seconds: int | None = None
+    changes: list[tuple[float, str]] = field(default_factory=list)  # pauses and their ends, with their times
+    pause_behavior: str = ""  # of the last pause
 
     @classmethod
     def of(cls, account_sid: str, call_sid: str, fields: Fields, now: float) -> TwinRecording:
@@ -89,6 +91,21 @@ class TwinRecording:
     def wants_callback(self) -> bool:
         """True if a callback was requested for its present status."""
         return bool(self.callback_url) and self.status in self.callback_events
+
+    def change(self, status: str, now: float, behavior: str) -> None:
+        """Pause, or continue."""
+        self.status = status
+        self.changes.append((now, status))
+        if status == "paused":
+            self.pause_behavior = behavior or "skip"
+
+    def records(self, at: float) -> bool:
+        """Return whether it had the sound of this time. Ended recordings had it until now."""
+        status = "in-progress" if at >= self.started_at else ""
+        for when, changed in self.changes:
+            if when <= at:
+                status = changed
+        return status == "in-progress"
 
     def finish(self, now: float, absent: bool) -> None:
         """End the recording."""

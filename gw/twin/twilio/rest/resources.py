@@ -262,7 +262,10 @@ class Resources(ABC):
             recording.finish(time.time(), absent=False)
             self._post_callback(recording)
         else:
-            recording.status = status
+            behavior = fields.get("PauseBehavior", ("",))[0]
+            if behavior not in ("", "silence", "skip"):
+                raise AnswerError(20001, f"PauseBehavior {behavior!r}")
+            recording.change(status, time.time(), behavior)
         return json_answer(200, recording.resource())
 
     def _delete(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:

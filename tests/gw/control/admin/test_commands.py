@@ -20,6 +20,7 @@ from gw.control.admin.server import CommandError
 from gw.control.bus.server import BusServer
 from gw.control.calls.registry import Calls
 from gw.control.recording.claims import Claims
+from gw.control.recording.pauses import Pauses
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
 from gw.control.recording.rows import RecordingRows
@@ -68,6 +69,17 @@ class Rig:
             is_over=calls.is_over,
         )
         self.reconciler = Reconciler(self.store, self.recorder, rows, accounts, claimant="claimant", is_owned=calls.is_owned)
+        self.pauses = Pauses(
+            self.spool,
+            accounts,
+            self.page,
+            longest_call_s=3600.0,
+            is_over=calls.is_over,
+            account_of=self.store.account_of,
+            events_of=lambda call_sid: [],
+            note=lambda call_sid, kind, **data: self.noted.append((kind, data)),
+        )
+        self.noted: list[tuple[str, dict[str, Any]]] = []
         self.notified: list[bool] = []
         self.ready = True
         self.commands = AdminCommands(
@@ -77,6 +89,7 @@ class Rig:
             lambda: {"version": "1", "readiness": {"ready": self.ready, "reasons": ["drained by an operator"]}},
             recorder=self.recorder,
             reconciler=self.reconciler,
+            pauses=self.pauses,
             spool=self.spool,
             audit=Audit(self.spool, lambda: self.notified.append(True)),
             notify=lambda: self.notified.append(True),

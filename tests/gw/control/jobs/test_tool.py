@@ -82,9 +82,9 @@ def test_only_an_idempotent_tool_is_repeated_with_all_of_its_time() -> None:
 
 def test_a_gateway_without_tools_has_no_handler(tmp_path: Path) -> None:
     page = Page.create(tmp_path / "control.page")
-    assert tool_handlers(Config(), page) == []
+    assert tool_handlers(Config(), page, lambda call_sid: {}) == []
     tools = {"lookup": Tool(url="http://127.0.0.1:9/x", idempotent=True, timeout_s=3.0)}
-    plain, handler = tool_handlers(Config(tools=tools, secrets=Secrets(hook_secret="s")), page)
+    plain, handler = tool_handlers(Config(tools=tools, secrets=Secrets(hook_secret="s")), page, lambda call_sid: {})
     assert (plain.kind, handler.kind, handler.repeats(job(encode_call(CALL)))) == ("tool", "tool 127.0.0.1:9", 3.0)
     ended = handler.run(job(encode_call(CALL)), 1)
     assert (ended.cause, ended.outcome) == ("failed", "refused"), "the network is not allowed"
@@ -118,7 +118,7 @@ def test_a_slow_host_delays_no_other_host(tmp_path: Path) -> None:
         jobs = Jobs(
             spool,
             page,
-            tool_handlers(config, page),
+            tool_handlers(config, page, lambda call_sid: {}),
             settle=lambda one: settled.append(one.id),
             kind_of=ToolKinds(config.tools).of,
         )

@@ -40,6 +40,7 @@ def test_a_wish_is_claimed_by_this_process_and_settled(tmp_path: Path) -> None:
                 is_owned=lambda _: False,
                 is_over=lambda _: False,
                 store_away_s=lambda: -1e9,
+                is_concealed=lambda _: False,
                 may_settle=lambda: True,
                 adopted=lambda: (),
             )
@@ -80,6 +81,7 @@ def test_claims_are_recovered_from_the_calls_account(tmp_path: Path, monkeypatch
         is_owned=lambda _: False,
         is_over=lambda _: False,
         store_away_s=lambda: -1e9,
+        is_concealed=lambda _: False,
         may_settle=lambda: True,
         adopted=lambda: (),
     )

@@ -137,7 +137,9 @@ def test_an_agent_may_have_each_configured_tool() -> None:
     config = Config(tools=one().tools, secrets=Secrets(hook_secret="s"), agents={"default": Agent(tools=("lookup", "hang_up"))})
     assert sentences(config) == []
     wrong = Config(tools=config.tools, secrets=config.secrets, agents={"default": Agent(tools=("look",))})
-    assert sentences(wrong) == ['agents.default.tools: "look" is unknown; the tools are hang_up, transfer, send_digits, collect_digits, lookup']
+    assert sentences(wrong) == [
+        'agents.default.tools: "look" is unknown; the tools are hang_up, transfer, send_digits, collect_digits, lookup'
+    ]
 
 
 def test_a_url_needs_a_secret_where_requests_are_made() -> None:

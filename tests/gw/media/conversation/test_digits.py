@@ -32,6 +32,7 @@ class Rig:
         self.transport, self.peer = transport_and_peer()
         agent = Agent(provider="openai", greeting="", tools=("hang_up", "collect_digits"))
         self.call = call_of(self.context, agent, self.transport)
+        self.call.downlink.guard.enabled = True
         self.call.downlink.guard.recording_started = recorded
         self.call.ai._new_leg = FakeLeg
         self.leg = FakeLeg()

@@ -9,6 +9,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from gw.call.state import Reason, Result, result_of
 from metrics.dashboards.__main__ import DASHBOARDS
 from metrics.dashboards.assemble import as_text
 from tests.dashboards.panels import FOLDER, boards, panels
@@ -132,6 +133,12 @@ def test_one_call_has_its_verdict_links_its_recording_and_cuts_nothing():
         assert "LIMIT" not in panels[title]["targets"][0]["rawSql"]
     for panel in panels.values():
         assert panel["fieldConfig"]["defaults"]["custom"]["cellOptions"] == {"type": "auto", "wrapText": True}
+
+
+def test_every_successful_end_is_normal():
+    (query,) = PANELS["calls-04-ended-normally"].queries
+    good = [str(reason) for reason in Reason if result_of(reason) is Result.SUCCESS]
+    assert query["expr"].count(f'reason=~"{"|".join(good)}"') == 1
 
 
 def test_a_call_s_recording_has_the_reason_of_its_failure():

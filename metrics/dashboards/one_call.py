@@ -17,6 +17,8 @@ _SECONDS: Final = dict.fromkeys(("send p99.9", "send max", "lateness p99", "late
 _MILLISECONDS: Final = dict.fromkeys(
     ("underrun", "first word", "heard", "at", "asked after", "waited", "pause", "ai", "tools", "gateway"), "ms"
 )
+#: Width of a time with its date.
+_TIME_PX: Final = 200
 _HERE: Final = "/d/submilli-call?var-call_sid=${__data.fields.call}&${__url_time_range}"
 #: The recording itself. Twilio asks for the account's credentials, unless the console allows public media.
 _MEDIA: Final = ("Listen at Twilio", "${__data.fields.url}.mp3")
@@ -53,15 +55,15 @@ def _worst() -> AnyPanel:
         f"""
         SELECT c.call_sid AS 'call', {_VERDICT} AS 'verdict', c.started_at AS 'started',
                TIMESTAMPDIFF(SECOND, c.started_at, c.ended_at) AS 'length', c.agent, c.reason, q.underrun_ms AS 'underrun',
-               q.lateness_p99_s AS 'lateness p99', q.lateness_max_s AS 'lateness max', q.send_max_s AS 'send max',
-               q.first_audio_ms AS 'first word', q.bargeins AS 'barge-ins', r.state AS 'recording', r.url
+               q.lateness_max_s AS 'lateness max', q.first_audio_ms AS 'first word', q.bargeins AS 'barge-ins',
+               r.state AS 'recording', r.url
         FROM {_JOINED}
         WHERE $__timeFilter(c.started_at)
         ORDER BY q.underrun_ms DESC, q.lateness_max_s DESC LIMIT 1000
         """,
         height=10,
         units={**_SECONDS, **_MILLISECONDS, "length": "s"},
-        widths={"call": 310},
+        widths={"call": 330, "verdict": 190, "started": _TIME_PX, "length": 70, "reason": 150},
         links={"call": _SELECT, "verdict": _SELECT, "recording": _MEDIA},
         hidden=("url",),
     )
@@ -91,6 +93,8 @@ def _chosen() -> list[AnyPanel]:
             FROM calls WHERE call_sid = ${call_sid:sqlstring}
             """,
             height=5,
+            widths=dict.fromkeys(("started", "answered", "first audio", "ended"), _TIME_PX)
+            | {"reason": 150, "detail": 200, "worker": 70},
         ),
         rows(
             "Audio",
@@ -115,8 +119,9 @@ def _chosen() -> list[AnyPanel]:
             """,
             height=5,
             units={**_MILLISECONDS, "length": "s"},
-            widths={"recording_sid": 310},
-            links={"recording_sid": _MEDIA, "url": ("Open at Twilio", "${__value.raw}")},
+            widths={"recording_sid": 330, "started": _TIME_PX, "error_text": 300},
+            links={"recording_sid": _MEDIA},
+            hidden=("url",),
         ),
         rows(
             "Answers",
@@ -146,6 +151,6 @@ def _chosen() -> list[AnyPanel]:
             "Events of the call in order of time.",
             "SELECT at AS 'time', kind, data FROM events WHERE call_sid = ${call_sid:sqlstring} ORDER BY at, n",
             height=12,
-            widths={"time": 190, "kind": 160},
+            widths={"time": _TIME_PX, "kind": 170},
         ),
     ]

@@ -91,7 +91,7 @@ def curves(
     *,
     unit: str,
     span: int = 12,
-    height: int = 8,
+    height: int = 9,
     line_at: float | None = None,
     log: bool = False,
     stacked: bool = False,
@@ -147,7 +147,7 @@ def bars(
     unit: str,
     steps: Steps,
     span: int = 12,
-    height: int = 8,
+    height: int = 9,
     high: float | None = None,
     decimals: int | None = None,
 ) -> bargauge.Panel:

@@ -89,7 +89,6 @@ def _recording() -> list[AnyPanel]:
             RECORDING_TRIGGER,
             edge=_EDGE_S,
             beyond=False,
-            height=8,
         ),
         curves(
             "Outcomes per minute",

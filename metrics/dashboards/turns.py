@@ -116,9 +116,7 @@ def _first_word() -> list[AnyPanel]:
             unit="s",
             span=8,
         ),
-        buckets(
-            "First word, within 4 s", "Callers by their waiting time.", FIRST_AUDIO, edge=4.0, beyond=False, span=8, height=8
-        ),
+        buckets("First word, within 4 s", "Callers by their waiting time.", FIRST_AUDIO, edge=4.0, beyond=False, span=8),
         curves(
             "Warm legs per minute",
             "AI legs opened at the voice webhook, by outcome. `elsewhere`: the stream reached another worker.",

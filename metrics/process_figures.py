@@ -33,7 +33,7 @@ class ProcessFigures:
     def update(self) -> None:
         """Read the figures. Those that /proc does not give are unchanged.
 
-        Since Linux 6.2 the size of the descriptors' folder is their number. Before, it is estimated by the lowest free descriptor:
+        Since Linux 6.2 the size of the descriptors' folder is their number. Before, the lowest free one estimates it:
         too low while others below the highest are free.
         """
         cpu_s = time.process_time()

@@ -281,6 +281,15 @@ class Budget(_Message, frozen=True):
     callers: dict[str, float] = {}
 
 
+class OpenTool(msgspec.Struct, frozen=True):
+    """A tool call of an earlier stream, which gave the AI no result. `id`: of its job."""
+
+    id: str
+    tool: str
+    arguments: str
+    deadline_ms: int  # epoch milliseconds
+
+
 class Answer(_Message, frozen=True):
     """The answer to question `n`. `step`: a value of NextStep, empty if unknown.
 
@@ -300,6 +309,7 @@ class Answer(_Message, frozen=True):
     left: str = ""
     outcome: str = ""
     text: str = ""
+    tools: list[OpenTool] = []
 
 
 #: The step of an answer about digits: control keeps them.

@@ -46,6 +46,7 @@ class ToolRecord(msgspec.Struct):
     output: str | None = None  # that the AI was given
     result: str = ""  # control's
     status: str = ""
+    deadline_ms: int = 0  # epoch milliseconds; of a call of an earlier stream
 
 
 _STATUSES: Final[dict[str, Status]] = {"ok": "ok", **{word: word for word in get_args(ErrorWord)}}
@@ -81,6 +82,15 @@ class ToolCalls:
     def has(self, call_id: str) -> bool:
         """Return whether a call is known."""
         return call_id in self._calls
+
+    def on_earlier(self, job_id: str, name: str, arguments: str, deadline_ms: int, now_ms: int) -> str | None:
+        """Record a call of an earlier stream, by the name of its job. Returns its identifier; None for a name of another kind."""
+        call_sid, _, rest = job_id.partition("/")
+        session, _, call_id = rest.partition("/")
+        if call_sid != self._call_sid or not (session.isascii() and session.isdigit() and call_id) or call_id in self._calls:
+            return None
+        self._calls[call_id] = ToolRecord(name, arguments, int(session), now_ms, deadline_ms=deadline_ms)
+        return call_id
 
     def get(self, call_id: str) -> ToolRecord:
         """Return the record of a call that is open, or the latest."""

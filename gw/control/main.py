@@ -197,6 +197,7 @@ class Control:
             on_foreign=on_foreign,
             spent_usd=spending.spent_usd,
             left_calls=left_calls,
+            tools_of=jobs.tools_of,
         )
         lookups = Lookups(routes, jobs, spool, page, variables=after_stream.variables)
         self._transfers = Transfers(accounts, done=calls.on_transferred)

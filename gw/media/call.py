@@ -114,7 +114,7 @@ class Call:
             self.events.note("recording_off", by=off)
 
     def restore_conversation(self) -> None:
-        """Load the conversation before this stream, for a resumed call. Waits for control, for a moment."""
+        """Load the conversation before this stream, and its open tools, for a resumed call. Waits for control, for a moment."""
         resumed = self.events.resumed
         if resumed is None:
             return
@@ -123,6 +123,9 @@ class Call:
         if answer is not None:
             self.ai.conversation.resume_from(answer.utterances)
             self.spending.earlier_usd = answer.spent_usd
+            for tool in answer.tools:
+                if (event := self.tools.resume(tool)) is not None:
+                    self.dialogue.on(event)  # control sends the result here, once the job is wanted again
         if resumed.after in LEFT:
             parked, self._parked = self._parked, None
             self.tools.on_return(resumed, answer.left if answer is not None else "", parked.call_id if parked else "")

@@ -111,6 +111,14 @@ class ToolCall(NamedTuple):
     asked: Asked | None = None
 
 
+class ToolResumed(NamedTuple):
+    """A tool call of an earlier stream, whose result the AI does not have. `left_ms`: of its time."""
+
+    call_id: str
+    name: str
+    left_ms: int
+
+
 class Unreadable(NamedTuple):
     """An event of the AI could not be read. `reason`: why, and why the session is lost if too many follow."""
 
@@ -219,6 +227,7 @@ Input = (
     | ToolSettled
     | Concealed
     | NotConcealed
+    | ToolResumed
     | BudgetNear
     | BudgetSpent
     | EndWanted

@@ -73,6 +73,10 @@ class Successor(Enum):
     READY = auto()
 
 
+#: The response of tools that were called in an earlier stream.
+EARLIER: Final = "earlier"
+
+
 class OpenTool(NamedTuple):
     """A tool call that control has not settled. `by_ms`: its deadline; NEVER while it waits for the agent's words."""
 
@@ -781,6 +785,19 @@ class Dialogue:
         leaves = bool(self.leaving) and self.rules.tools[name].leaves is not None
         return leaves or len(self.open_tools) >= limits.MAX_OPEN_TOOLS or self.tools > limits.MAX_TOOLS
 
+    def _on_tool_resumed(self, event: given.ToolResumed) -> None:
+        """Wait for a result that an earlier stream of the call did not receive. Before the first session."""
+        rules = self.rules.tools.get(event.name)
+        if rules is None or self._is_known(event.call_id) or len(self.open_tools) >= limits.MAX_OPEN_TOOLS:
+            return
+        self.tools += 1
+        by_ms = self.now + max(0, min(event.left_ms, rules.timeout_ms)) + limits.TOOL_MARGIN_MS
+        self.open_tools = (*self.open_tools, OpenTool(event.call_id, EARLIER, event.name, by_ms))
+        self.tools_by = min(self.tools_by, by_ms)
+        if not rules.waits:  # the earlier session has the first output
+            self.answered = _kept(self.answered, event.call_id, limits.MAX_KNOWN_TOOLS)
+        self.out.append(do.WantTool(event.call_id))
+
     def _is_known(self, call_id: str) -> bool:
         """The call came before. A call in the background is answered, and may be open."""
         if call_id in self.answered or any(call_id == one for one, _ in self.held_results):
@@ -1249,6 +1266,7 @@ _HANDLERS: Final[dict[type, Callable[[Dialogue, Any], None]]] = {
     given.ToolSettled: Dialogue._on_tool_settled,
     given.Concealed: Dialogue._on_concealed,
     given.NotConcealed: Dialogue._on_not_concealed,
+    given.ToolResumed: Dialogue._on_tool_resumed,
     given.BudgetNear: Dialogue._on_budget_near,
     given.BudgetSpent: Dialogue._on_budget_spent,
     given.EndWanted: Dialogue._on_end_wanted,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final
 
 import gevent
@@ -45,10 +45,12 @@ class AfterStream:
         on_foreign: Callable[[str], None] = lambda kind: None,
         spent_usd: Callable[[str], float] = lambda call_sid: 0.0,
         left_calls: LeftCalls | None = None,
+        tools_of: Callable[[str, Container[str]], list[bus.OpenTool]] = lambda call_sid, told: [],
     ) -> None:
         """`on_lost`: the step for a lost call. `check_owner`: take the call from its owner if that is dead. `on_foreign` receives
         the kind of a webhook from another account than its call's. `spent_usd`: a call's cost so far, if in memory.
-        `left_calls`: calls that left their streams on purpose."""
+        `left_calls`: calls that left their streams on purpose. `tools_of`: the tool calls of a call, but those whose jobs are
+        named; raises GatewayError."""
         self._store = store
         self._calls = calls
         self._on_lost = on_lost
@@ -56,6 +58,7 @@ class AfterStream:
         self._on_foreign = on_foreign
         self._spent_usd = spent_usd
         self._left_calls = left_calls or LeftCalls(lambda call_sid, kind: ())
+        self._tools_of = tools_of
 
     def answer(self, ask: bus.Ask) -> bus.Answer:
         """Answer a worker's question. The answer has no step if the store fails, or after ANSWER_S."""
@@ -73,8 +76,9 @@ class AfterStream:
                 if ask.about == "conversation":
                     left = self._left_calls.wish(ask.call_sid, ask.key)
                     spent_usd = max(call.spent_usd, self._spent_usd(ask.call_sid))
-                    utterances = call.conversation.utterances()
-                    return bus.Answer(ask.n, step=NextStep.RESUME.value, utterances=utterances, spent_usd=spent_usd, left=left)
+                    utterances, tools = call.conversation.utterances(), self._open_tools(ask.call_sid, call)
+                    step = NextStep.RESUME.value
+                    return bus.Answer(ask.n, step=step, utterances=utterances, spent_usd=spent_usd, left=left, tools=tools)
                 return self._next(ask, call)
         except GatewayError as error:
             log.warning("a worker's question is not answered: %s", error, extra={"call_sid": ask.call_sid})
@@ -104,6 +108,14 @@ class AfterStream:
         if step is NextStep.RESUME:
             call.resumes += 1
         return bus.Answer(ask.n, step.value, call.agent, call.resumes, call.began_at, reason=call.reason)
+
+    def _open_tools(self, call_sid: str, call: Call) -> list[bus.OpenTool]:
+        """Return the tool calls whose results the AI was not given; none if the disk fails."""
+        try:
+            return self._tools_of(call_sid, call.told)
+        except GatewayError as error:
+            log.warning("open tools of a call are not found: %s", error, extra={"call_sid": call_sid})
+            return []
 
     def _find(self, call_sid: str) -> Call | None:
         """Return the call's facts, from the store if memory does not reach back to its beginning. None: no such call."""

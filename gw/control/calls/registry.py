@@ -51,6 +51,7 @@ class Call(msgspec.Struct):
     spent_usd: float = 0.0  # by the store
     transferred: bool = False  # by REST
     variables: dict[str, str] = {}  # of its route
+    told: set[str] = set()  # jobs of tools whose results the AI was given
     whole: bool | None = None
     conversation: Conversation = msgspec.field(default_factory=Conversation)
 
@@ -152,6 +153,8 @@ class Calls:
                 self._noted(event.call_sid, now_s).conversation.add([_turn(event)])
             case bus.CallEnded():
                 self._on_ended(instance, event, now_s)
+            case bus.CallEvent(kind="tool_called"):
+                self._of(event.call_sid, now_s).told.add(str(event.data.get("id")))
             case bus.CallEvent(kind="variables"):
                 call = self._of(event.call_sid, now_s)
                 call.variables = {name: str(value) for name, value in event.data.items()}
@@ -202,6 +205,7 @@ class Calls:
         call.account_sid = call.account_sid or row.account_sid or ""
         call.spent_usd = row.cost_usd or 0.0
         call.variables = call.variables or row.variables
+        call.told |= {str(event.data.get("id")) for event in row.events if event.kind == "tool_called"}
         call.agent, call.began_at = call.agent or row.agent or "", row.answered_at or call.began_at
         return call
 

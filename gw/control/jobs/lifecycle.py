@@ -66,7 +66,7 @@ MAX_BODY_CHARS: Final = 64 << 10
 
 
 class Job(msgspec.Struct, frozen=True):
-    """One row of the table. Times are epoch seconds. A settled job has no body."""
+    """One row of the table. Times are epoch seconds. A settled job has no body, unless it may be needed again."""
 
     id: str
     kind: str
@@ -202,4 +202,6 @@ def _settled(job: Job, cause: Cause, outcome: str, result: str, now: float) -> J
     whole = result.encode("utf-8", "replace").decode()  # half a surrogate has no place on disk
     state = TRANSITIONS[job.state][cause]
     after = msgspec.structs.replace(job, state=state, next_at=now, outcome=outcome, result=whole)
-    return after if after.is_dead else msgspec.structs.replace(after, body="")
+    is_kept = after.is_dead or after.is_tool  # to be sent again; to be named to a stream that resumes the call
+    is_kept = is_kept and len(after.body) <= MAX_BODY_CHARS
+    return after if is_kept else msgspec.structs.replace(after, body="")

@@ -16,7 +16,7 @@ import math
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -28,8 +28,8 @@ from gw import bus
 from gw.bounded import OutOfTimeError, within
 from gw.control.jobs import lifecycle, table
 from gw.control.jobs.lifecycle import Ended, Job, Outcome
-from gw.errors import GatewayError
-from gw.protocol.hooks.tool_call import failed
+from gw.errors import GatewayError, ProtocolError
+from gw.protocol.hooks.tool_call import decode_call, failed
 from metrics import declare
 from metrics.page import Page
 
@@ -157,9 +157,11 @@ class Jobs:
 
     def on_accepted(self, jobs: Sequence[Job]) -> None:
         """Begin jobs that are on disk now, and send the results of those settled already."""
+        ended = {one.after.id: one.after for one in self._ended}  # not on disk yet
         for job in jobs:
-            if not job.is_open:
-                self._send(job)
+            after = ended.get(job.id, job)
+            if not after.is_open:
+                self._send(after)
         self._wake.set()
 
     def results(self, question: bus.JobsOpen) -> list[bus.JobSettled]:
@@ -185,6 +187,18 @@ class Jobs:
         """Accept a job of this process. Waits for the disk; raises GatewayError, after which it may be accepted."""
         wanted = (table.Wanted(job, self._handlers[job.kind].capacity),)
         self.on_accepted(self._disk.transact(partial(table.insert, wanted=wanted, now=time.time())))
+
+    def tools_of(self, call_sid: str, told: Container[str]) -> list[bus.OpenTool]:
+        """Return the tool calls of a telephone call but those in `told`. Waits for the disk; raises GatewayError."""
+        found = []
+        for job in self._disk.transact(partial(table.tools_of, call_sid=call_sid, limit=MAX_ASKED)):
+            try:
+                call = None if job.id in told else decode_call(job.body)
+            except ProtocolError:
+                continue  # its handler refuses it
+            if call is not None:
+                found.append(bus.OpenTool(job.id, call.tool, call.arguments, round(1000 * job.deadline_at)))
+        return found
 
     def cancel(self, job_id: str) -> None:
         """End a job's request, or do not send it: its worker does not await the result. Does not wait."""

@@ -157,6 +157,12 @@ def find_of_call(db: sqlite3.Connection, call_sid: str, kind: str) -> list[Job]:
     return _select(db, "WHERE call_sid = ? AND kind = ? ORDER BY rowid DESC LIMIT ?", call_sid, kind, _REMOVED)
 
 
+def tools_of(db: sqlite3.Connection, call_sid: str, limit: int) -> list[Job]:
+    """Return the tool calls of a telephone call, oldest first."""
+    tools = "WHERE call_sid = ? AND kind >= 'tool' AND kind < 'toom' ORDER BY rowid LIMIT ?"
+    return _select(db, tools, call_sid, limit)
+
+
 def prune(db: sqlite3.Connection, before: float, most: int, *, dead_before: float) -> int:
     """Remove some of the jobs settled before an epoch time, or beyond `most`. Returns their number.
 

@@ -164,6 +164,17 @@ class CallTools:
         self._wishes.setdefault(event.call_id, wish)
         return True
 
+    def resume(self, tool: bus.OpenTool) -> given.ToolResumed | None:
+        """Record a call of an earlier stream. Returns the dialogue's input; None for a tool that is not configured any more."""
+        if tool.tool not in self._tools:
+            return None
+        call_id = self.calls.on_earlier(tool.id, tool.tool, tool.arguments, tool.deadline_ms, self._now_ms())
+        if call_id is None:
+            return None
+        if self._tools[tool.tool].mode == "background":
+            self.calls.get(call_id).output = STARTED
+        return given.ToolResumed(call_id, tool.tool, tool.deadline_ms - int(time.time() * _MS))
+
     # -- from the AI's provider: remote MCP servers -----------------------------------------------------------------------
 
     def take_mcp(self, event: ai.McpCall | ai.McpApproval, response_id: str) -> given.ToolCall:
@@ -210,7 +221,7 @@ class CallTools:
             self._events.emit(bus.JobWanted(job_id, KIND, self._events.sid, deadline_ms, encode_leave(wish)))
             return
         body = ToolCall(id=job_id, tool=record.name, arguments=record.arguments, call=self._facts)
-        deadline_ms = int((time.time() + self._tools[record.name].timeout_s) * _MS)
+        deadline_ms = record.deadline_ms or int((time.time() + self._tools[record.name].timeout_s) * _MS)
         self._events.emit(bus.JobWanted(job_id, "tool", self._events.sid, deadline_ms, encode_call(body)))
 
     def collect(self, command: do.Collect) -> None:

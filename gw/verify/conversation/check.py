@@ -176,6 +176,18 @@ SPENT: Final = Scenario("a budget is spent", _TIMELESS, tools=("hang_up",), faul
 SPENT_JUDGED: Final = Scenario(
     "a budget is spent in a judged interruption", _JUDGED, tools=("hang_up",), faults=_faults("budget"), budget=1
 )
+RESUMED_TOOL: Final = Scenario(
+    "a tool of an earlier stream",
+    _TIMELESS._replace(resumes=True),
+    turns=0,
+    tools=("lookup", "lookup"),
+    faults=_faults("session late"),
+    budget=1,
+    resumed=True,
+)
+RESUMED_BACKGROUND: Final = Scenario(
+    "a tool of an earlier stream in the background", _with_tools(book=_BOOK)._replace(resumes=True), tools=("book",), resumed=True
+)
 CLOSING_FAILS: Final = Scenario("closing words fail", _IDLE, turns=0, faults=_faults("fail lasting"), budget=1)
 ROLLOVER: Final = Scenario("a session expires", _TIMELESS, expires_ms=400_000, faults=_faults("successor session"), budget=1)
 WRONG_CLOCK: Final = Scenario("a wrong clock", _TIMELESS, turns=0, expires_ms=1000)
@@ -184,6 +196,7 @@ SCENARIOS: Final = (
     *(SILENCE, PLAIN, JUDGED, FAILURES, HOLD, HOLD_JUDGED, RETRIES, SESSIONS),
     *(TOOLS, UNKNOWN_TOOL, TOOL_ELSEWHERE, LATE_RESULTS, SLOW_TOOL, TOOL_IN_CLOSING),
     *(TWO_TOOLS, TWO_TOOLS_SPOKEN_INTO, BACKGROUND, BACKGROUND_AND_TOOL, BACKGROUND_LATE),
+    *(RESUMED_TOOL, RESUMED_BACKGROUND),
     *(
         FILLER,
         FILLER_ELSEWHERE,

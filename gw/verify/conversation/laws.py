@@ -36,6 +36,8 @@ from gw.verify.conversation.state import (
 
 #: Limits of the whole call.
 _LIMITS: Final = frozenset({Reason.DURATION_LIMIT, Reason.BUDGET})
+#: The number of the response of calls of an earlier stream: none of this one's, and the same for all of them.
+_EARLIER: Final = -1
 #: Ends that wait until the agent's last words are heard.
 _WITH_WORDS: Final = _LIMITS | {Reason.AI_HANGUP, Reason.IDLE_LIMIT}
 
@@ -166,6 +168,7 @@ def _create(scenario: Scenario, step: Happening, truth: Truth, command: do.Creat
     is_idle = prompt is Prompt.CLOSING and step.machine.closing is Reason.IDLE_LIMIT
     is_filler, awaits = prompt is Prompt.FILLER, awaits_tool(scenario, truth)
     is_early = awaits and truth.owed_ms < 0 and not (is_filler or is_last)
+    is_early = is_early and prompt is not Prompt.RETURN  # words after a break of the line, whatever is awaited
     is_early = is_early and not step.machine.sent_keys  # which the AI's own answer to speech may have missed
     has_filled = truth.filled
     truth = truth._replace(
@@ -276,6 +279,8 @@ def _without(truth: Truth, call_id: str) -> Truth:
 
 def _want_tool(scenario: Scenario, step: Happening, truth: Truth, command: do.WantTool, broken: list[str]) -> Truth:
     event, call_id = step.event, command.call_id
+    if isinstance(event, given.ToolResumed) and call_id not in step.before.wanted:
+        return truth._replace(open_tools=(*truth.open_tools, OpenCall(call_id, _EARLIER, event.name)))
     if call_id in step.before.wanted or not isinstance(event, given.ToolCall) or event.name not in scenario.rules.tools:
         broken.append(TOOL_ONCE)
         return truth

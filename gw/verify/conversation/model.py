@@ -39,6 +39,8 @@ PROMISE_MS: Final = 1000
 FAR_MS: Final = 600_000
 #: Wait that a rate limit asks for.
 _LIMIT_MS: Final = 4000
+#: Time that is left to a tool of an earlier stream.
+_LEFT_MS: Final = 20_000
 
 _FIELDS: Final = tuple(name for name in Dialogue.__slots__ if name not in ("out", "rules", "now"))
 _read: Final = attrgetter(*_FIELDS)
@@ -83,6 +85,13 @@ class ConversationModel:
         if self.scenario.recorded_ms:
             recorded = given.Recorded(self.scenario.recorded_ms)
             truth = judge(self.scenario, Happening(recorded, truth, machine, machine.on(recorded, 0)), truth)
+        if self.scenario.resumed:
+            name, call_id = self.scenario.tools[0], "t1"
+            is_started = not self.scenario.rules.tools[name].waits
+            truth = truth._replace(tools=1, wanted=(call_id,), answers=(call_id,) if is_started else ())
+            resumed = given.ToolResumed(call_id, name, _LEFT_MS)
+            before = truth._replace(wanted=())
+            truth = judge(self.scenario, Happening(resumed, before, machine, machine.on(resumed, 0)), truth)
         return _state(self.scenario, machine, truth, self.scenario.budget)
 
     def wrong(self, state: State) -> Iterable[str]:

@@ -94,6 +94,21 @@ MUTANTS: Final = (
         _in("_settle_tool", "self._owe(Prompt.ANSWER, max(0, min(own_ms, limits.AFTER_TOOL_MS)), insists=True)", "pass"),
         check.TOOLS,
     ),
+    Mutant(
+        "a tool of an earlier stream has no deadline",
+        _in("_on_tool_resumed", "self.tools_by = min(self.tools_by, by_ms)", "pass"),
+        check.RESUMED_TOOL,
+    ),
+    Mutant(
+        "a tool of an earlier stream is dropped",
+        _in("_on_tool_resumed", "self.open_tools = (*self.open_tools,", "_ = (*self.open_tools,"),
+        check.RESUMED_TOOL,
+    ),
+    Mutant(
+        "a started tool of an earlier stream is answered anew",
+        _in("_on_tool_resumed", "if not rules.waits:", "if False:"),
+        check.RESUMED_BACKGROUND,
+    ),
     Mutant("a request has no deadline", _in("_ask", "self.answer_by = self.now + self.rules.answer_ms", "pass"), check.PLAIN),
     Mutant(
         "a silent response has no consequence",

@@ -43,6 +43,7 @@ class Scenario(NamedTuple):
     expires_ms: int = 0  # lifetime of a session
     taken_back: int = 0  # goodbyes before the beginning
     recorded_ms: int = 0  # length of a recorded greeting
+    resumed: bool = False  # the first of `tools` was called in an earlier stream
 
 
 class Truth(NamedTuple):

@@ -32,6 +32,23 @@ def test_a_later_stream_of_the_call_reuses_no_name() -> None:
     assert calls.want("a") == f"CA1/{2 * SESSIONS_PER_STREAM + 1}/a"
 
 
+def test_a_call_of_an_earlier_stream_keeps_its_name_and_is_restated_behind_the_turns() -> None:
+    calls = calls_in_session(streams=1)
+    assert calls.on_earlier("CA1/3/a/b", "lookup", "{}", 99, 5) == "a/b"
+    assert calls.get("a/b").deadline_ms == 99
+    assert calls.want("a/b") == "CA1/3/a/b"
+    said = Utterance("caller", "Hello", "i1")
+    assert calls.restate([said], {}) == [said, Stated("a/b", "lookup", "{}", None)]
+    assert calls.on_settled("CA1/3/a/b", "ok", "42") == "a/b"
+
+
+@pytest.mark.parametrize("job_id", ["CA2/1/a", "CA1/x/a", "CA1/1/", "CA1", "", "CA1/1/known", "CA1/\u0662/a"])
+def test_any_other_name_is_ignored(job_id: str) -> None:
+    calls = calls_in_session(streams=1)
+    calls.on_call("known", "lookup", "{}", 0)
+    assert calls.on_earlier(job_id, "lookup", "{}", 99, 5) is None
+
+
 def test_a_result_is_taken_once_and_only_by_an_open_call() -> None:
     calls = calls_in_session()
     calls.on_call("a", "lookup", "{}", 0)

@@ -239,6 +239,29 @@ def test_a_recorded_greeting_is_protected() -> None:
     assert do.Interrupt() in talk.on(given.SpeechStarted("c2"))
 
 
+def test_a_tool_of_an_earlier_stream_is_wanted_again_and_its_result_answered() -> None:
+    talk = Talk(Rules(resumes=True, tools={"lookup": ToolRules()}))
+    assert talk.on(given.ToolResumed("t1", "lookup", 5000)) == [do.WantTool("t1")]
+    assert talk.on(given.ToolResumed("t1", "lookup", 5000), given.ToolResumed("t2", "unknown", 5000)) == []
+    assert talk.on(given.SessionReady()) == [do.Restate(), do.Create(Prompt.RETURN)]
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 100), given.ResponseDone("r1"))
+    assert talk.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled"), do.Create(Prompt.ANSWER)]
+
+
+def test_a_result_of_an_earlier_stream_that_is_there_before_the_session_is_the_first_answer() -> None:
+    talk = Talk(Rules(resumes=True, tools={"lookup": ToolRules()}))
+    talk.on(given.ToolResumed("t1", "lookup", -7), given.ToolSettled("t1"))
+    assert talk.on(given.SessionReady())[:2] == [do.Restate(), do.ToolOutput("t1", "settled")]
+    assert talk.machine.debt is Prompt.ANSWER or do.Create(Prompt.ANSWER) in talk.wait(1000)
+
+
+def test_a_tool_of_an_earlier_stream_that_is_never_settled_has_an_unknown_outcome() -> None:
+    talk = Talk(Rules(resumes=True, tools={"lookup": ToolRules()}))
+    talk.on(given.ToolResumed("t1", "lookup", 1000), given.SessionReady())
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 100), given.ResponseDone("r1"))
+    assert do.ToolOutput("t1", "unknown_outcome") in talk.wait(1000 + TOOL_MARGIN_MS)
+
+
 def test_the_answer_to_a_tool_follows_its_result() -> None:
     talk = Talk()
     talk.greet()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Container
 
 import gevent
 import msgspec
@@ -19,6 +20,7 @@ from gw.control.calls import registry
 from gw.control.calls.after_stream import AfterStream
 from gw.control.calls.registry import Calls
 from gw.control.store import Stamped, Store
+from gw.errors import GatewayError
 from tests.gw.control.bus_client import CALL, OTHER, call_started
 from tests.timing import scaled
 
@@ -284,3 +286,22 @@ def test_a_call_that_resumes_has_spent_what_store_or_memory_has(store: Store) ->
     for in_memory, spent_usd in ((0.0, 0.75), (1.25, 1.25)):
         after_stream = Rig(store, spent_usd=in_memory)
         assert after_stream.answer(bus.Ask(1, CALL, "conversation")).spent_usd == spent_usd
+
+
+def test_a_resumed_call_receives_its_open_tools(store: Store) -> None:
+    told: list[set[str]] = []
+    open_tool = bus.OpenTool("j2", "lookup", "{}", 9)
+
+    def tools_of(call_sid: str, known: Container[str]) -> list[bus.OpenTool]:
+        told.append(set(known))  # type: ignore[call-overload]
+        if len(told) > 1:
+            raise GatewayError("the disk is full")
+        return [open_tool]
+
+    rig = Rig(store)
+    after_stream = AfterStream(store, rig.calls, on_lost="resume", check_owner=lambda call_sid: None, tools_of=tools_of)
+    rig.on_event(call_started())
+    rig.on_event(bus.CallEvent(CALL, "tool_called", time.time(), {"id": "j1"}))
+    ask = bus.Ask(1, CALL, "conversation")
+    assert [after_stream.answer(ask).tools for _ in range(2)] == [[open_tool], []]
+    assert told == [{"j1"}] * 2

@@ -67,9 +67,12 @@ def test_an_attempt_that_asks_for_another_waits() -> None:
     assert (again.state, again.attempts, again.next_at, again.body) == ("wanted", 1, 14.0, "{}")
 
 
-def test_a_result_takes_the_place_of_the_body() -> None:
-    done = lifecycle.on_outcome(lifecycle.on_due(job(), 11.0), Ended("done", "ok", "half \ud800"), 12.0)
-    assert (done.state, done.body, done.outcome, done.result, done.next_at) == ("done", "", "ok", "half ?", 12.0)
+def test_a_result_takes_the_place_of_the_body_but_for_tools() -> None:
+    ended = Ended("done", "ok", "half \ud800")
+    done = lifecycle.on_outcome(lifecycle.on_due(job(), 11.0), ended, 12.0)
+    assert (done.state, done.body, done.outcome, done.result, done.next_at) == ("done", "{}", "ok", "half ?", 12.0)
+    other = lifecycle.want("j", "route", CALL, "{}", deadline_at=100.0, now=10.0)
+    assert lifecycle.on_outcome(lifecycle.on_due(other, 11.0), ended, 12.0).body == ""
 
 
 def test_an_interrupted_job_is_repeated_only_if_that_is_harmless() -> None:
@@ -100,7 +103,7 @@ def test_any_sequence_of_decisions_follows_the_table(names: list[str], step_s: f
         assert (after.id, after.kind, after.call_sid, after.at) == (one.id, one.kind, one.call_sid, one.at)
         assert after.attempts >= 0
         if not after.is_open:
-            assert (after.body, after.next_at) == ("", now)
+            assert (after.body, after.next_at) == (one.body, now)
             assert after.outcome
         one = after
 

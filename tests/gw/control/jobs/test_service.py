@@ -22,12 +22,14 @@ from gw.control.jobs import service, table
 from gw.control.jobs.lifecycle import Again, Ended, Job, Outcome
 from gw.control.jobs.service import Jobs
 from gw.control.spool import Spool, SpoolError
+from gw.protocol.hooks.tool_call import CallFacts, ToolCall, encode_call
 from metrics import declare
 from metrics.page import Page
 from tests.program import ROOT
 from tests.timing import scaled
 
 CALL = "CA1"
+FACTS = CallFacts(sid=CALL, agent="a", direction="inbound", from_="", to="", started_at="")
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -405,3 +407,24 @@ def test_a_lost_file_costs_no_result_of_a_job_under_way(rig: Rig) -> None:
     until(lambda: rig.results() == {"a": "ok"})
     until(lambda: rig.jobs is not None and rig.jobs.backlog() == (0, 0.0))
     assert rig.rows("a") == []
+
+
+def test_the_tools_of_a_call_are_named_until_the_ai_has_their_results(rig: Rig) -> None:
+    body = encode_call(ToolCall(id="j1", tool="lookup", arguments='{"n":1}', call=FACTS))
+    runner = rig.start()
+    rig.want("other")
+    n = rig._n = rig._n + 1
+    wanted = bus.JobWanted("j1", "tool", CALL, 2_000_000_000_000, body)
+    assert rig.jobs is not None
+    rig.jobs.on_accepted(rig.spool.append("w", [], jobs={n: rig.jobs.of_event(wanted)}))
+    found = [bus.OpenTool("j1", "lookup", '{"n":1}', 2_000_000_000_000)]
+    assert rig.jobs.tools_of(CALL, ()) == found, "a body that cannot be read is left out"
+    runner.gate.set()
+    until(lambda: any(one.id == "j1" for one in rig.settled))
+    assert rig.jobs.tools_of(CALL, ()) == found, "the stream may have ended before it gave the result to the AI"
+    assert rig.jobs.tools_of(CALL, {"j1"}) == rig.jobs.tools_of("CA2", ()) == []
+    before = len(rig.settled)
+    rig.jobs.on_accepted(rig.spool.append("w", [], jobs={n + 1: rig.jobs.of_event(wanted)}))
+    assert rig.settled[before:] == [one for one in rig.settled[:before] if one.id == "j1"], (
+        "wanted again: the result is sent again"
+    )

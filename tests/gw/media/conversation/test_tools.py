@@ -188,3 +188,17 @@ def test_a_replacement_session_has_the_call_then_its_output(rig: Rig) -> None:
     ]
     rig.receive(ai.ToolCall("r9", "i9", "call_9", "lookup", "{}"))
     assert rig.jobs[-1].id == f"{CALL}/2/call_9"
+
+
+def test_a_call_of_an_earlier_stream_is_wanted_under_its_own_name_and_time(rig: Rig) -> None:
+    deadline_ms = int((time.time() + 9.0) * 1000)
+    for call_id, name in (("a", "lookup"), ("b", "book")):
+        event = rig.call.tools.resume(bus.OpenTool(f"{CALL}/7/{call_id}", name, SECRET, deadline_ms))
+        assert event is not None
+        assert (event.call_id, event.name, 8000 < event.left_ms <= 9000) == (call_id, name, True)
+        rig.call.dialogue.on(event)
+    assert [(job.id, job.deadline_ms) for job in rig.jobs] == [(f"{CALL}/7/a", deadline_ms), (f"{CALL}/7/b", deadline_ms)]
+    assert decode_call(rig.jobs[0].body).arguments == SECRET
+    assert [rig.call.tools.calls.get(call_id).output for call_id in "ab"] == [None, '{"status":"started"}']
+    for strange in (bus.OpenTool(f"{CALL}/7/c", "gone", "{}", 0), bus.OpenTool("other/7/c", "lookup", "{}", 0)):
+        assert rig.call.tools.resume(strange) is None

@@ -54,6 +54,8 @@ _GREETING, _GOODBYE = "hello-world", "thanks"
 #: Every third agent calls the tool, in a response without words.
 TOOL: Final = "find_party"
 _TOOL_EVERY: Final = 3
+#: The answer with the result of the tool.
+_FOUND: Final = "hold-on"
 _WORDLESS: Final = 2
 
 
@@ -100,11 +102,12 @@ class DemoScript:
         )
         if session % _TOOL_EVERY != 1 or not self.exchanges:
             return script
+        found = (_FOUND,) if self.exchanges > 1 else ()  # with one exchange the goodbye follows the lookup
         return replace(
             script,
             hang_up_after=self.responses + 1,
-            answers=(b"", *script.answers),
-            agent_words=(words[0], "", *words[1:]),
+            answers=(b"", *(speech.load(name) for name in (*found, *names[1:]))),
+            agent_words=(words[0], "", *(speech.WORDS[name] for name in found), *words[1 + len(found) :]),
             calls={_WORDLESS: (Call(TOOL, '{"party": "weasels"}', pieces=3),)},
         )
 

@@ -39,6 +39,7 @@ def _with_tools(*, hold_after_ms: int = _FAR, interruptions: Interruptions = "mo
     return _TIMELESS._replace(hold_after_ms=hold_after_ms, interruptions=interruptions, tools=tools)
 
 
+_SAYS: Final = _with_tools(lookup=_SILENT._replace(filler="say"))
 _ALL: Final = _faults("fail lasting limit empty refuse")
 
 SILENCE: Final = Scenario("a silent caller", _IDLE._replace(idle_prompts=2, hold_after_ms=1000), turns=0)
@@ -79,7 +80,7 @@ BACKGROUND_LATE: Final = Scenario(
 )
 FILLER: Final = Scenario(
     "a sentence while a tool is slow",
-    _with_tools(hold_after_ms=900, lookup=_SILENT._replace(filler="say")),
+    _SAYS._replace(hold_after_ms=900),
     turns=0,
     tools=("lookup",),
     faults=_faults("fail limit"),
@@ -87,7 +88,7 @@ FILLER: Final = Scenario(
 )
 FILLER_ELSEWHERE: Final = Scenario(
     "a sentence while a tool is slow, over two sessions",
-    _with_tools(lookup=_SILENT._replace(filler="say")),
+    _SAYS,
     turns=0,
     tools=("lookup",),
     faults=_faults("session"),
@@ -95,13 +96,13 @@ FILLER_ELSEWHERE: Final = Scenario(
 )
 FILLER_TWICE: Final = Scenario(
     "a sentence while two tools are slow",
-    _with_tools(lookup=_SILENT._replace(filler="say")),
+    _SAYS,
     turns=0,
     tools=("lookup", "lookup"),
 )
 FILLER_SPOKEN_INTO: Final = Scenario(
     "a sentence while a tool is slow, and a turn",
-    _with_tools(lookup=_SILENT._replace(filler="say"))._replace(greets=False),
+    _SAYS._replace(greets=False),
     turns=2,
     tools=("lookup",),
 )
@@ -197,17 +198,8 @@ SCENARIOS: Final = (
     *(TOOLS, UNKNOWN_TOOL, TOOL_ELSEWHERE, LATE_RESULTS, SLOW_TOOL, TOOL_IN_CLOSING),
     *(TWO_TOOLS, TWO_TOOLS_SPOKEN_INTO, BACKGROUND, BACKGROUND_AND_TOOL, BACKGROUND_LATE),
     *(RESUMED_TOOL, RESUMED_BACKGROUND),
-    *(
-        FILLER,
-        FILLER_ELSEWHERE,
-        FILLER_TWICE,
-        FILLER_SPOKEN_INTO,
-        FILLER_SOUND,
-        CANCELLED,
-        CANCELLED_JUDGED,
-        APPROVAL,
-        TOOL_ROLLOVER,
-    ),
+    *(FILLER, FILLER_ELSEWHERE, FILLER_TWICE, FILLER_SPOKEN_INTO, FILLER_SOUND),
+    *(CANCELLED, CANCELLED_JUDGED, APPROVAL, TOOL_ROLLOVER),
     *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, LONG_HOLD, PROTECTED),
     *(RECORDED, RECORDED_JUDGED),
     *(FINISHES, FINISHES_GOODBYE, KEYS, KEYS_UNHEARD),

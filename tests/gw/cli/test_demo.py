@@ -51,19 +51,25 @@ def until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
 
 
 def test_a_run_keeps_its_promises_and_leaves_its_files(tmp_path: Path) -> None:
-    run = started(tmp_path, "--calls", "2", "--seconds", "1", "--json")
+    run = started(tmp_path, "--calls", "2", "--seconds", "5", "--json")
     printed, errors = run.communicate(timeout=60)
     summary = json.loads(printed)
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     assert len(summary["calls"]) == 2
+    frames = (len(speech.load("hello-world")) + len(speech.load("thanks"))) // 160
     for call in summary["calls"]:
         assert call["audio_exact"] is True
-        assert call["frames_sent"] == call["frames_expected"] == len(speech.load("thanks")) // 160
+        assert call["frames_sent"] == call["frames_expected"] == frames
         assert (call["recordings_started"], call["ended"]) == (1, "ai_hangup")
+    plain, asks = summary["calls"]
+    assert (plain["tools"], plain["tools_wanted"], asks["tools_wanted"]) == ([], 0, 1)
+    (tool,) = asks["tools"]
+    assert tool.startswith("find_party ok, ")
     assert summary["processes_left"] == 0
     assert run.returncode == (0 if summary["ok"] else 1), errors
-    with wave.open(str(tmp_path / "call-1.wav")) as heard:
-        assert heard.getnframes() >= len(speech.load("thanks"))
+    for number in (1, 2):  # the goodbye of the second comes only with the result of its tool
+        with wave.open(str(tmp_path / f"call-{number}.wav")) as heard:
+            assert heard.getnframes() >= 160 * frames
     if "SUBMILLI_BINARY" not in os.environ:  # the file has no matplotlib
         assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
     assert processes_of(tmp_path) == []

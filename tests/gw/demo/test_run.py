@@ -35,5 +35,9 @@ def test_every_third_agent_looks_something_up_before_its_first_answer() -> None:
     agent, plain = agents[1], agents[0]
     assert [bool(agent.audio_of(n, asked=True)) for n in (1, 2, 3, 4)] == [True, False, True, True]
     assert (agent.hang_up_after, agent.audio_of(4, asked=True)) == (4, plain.audio_of(3, asked=True))
-    assert len(agent.agent_words) == 4
+    assert agent.audio_of(3, asked=True) == speech.load("hold-on"), "the answer has the result: an extension"
+    assert agent.agent_words == (speech.WORDS["hello-world"], "", speech.WORDS["hold-on"], speech.WORDS["thanks"])
+    short = DemoScript(1).agent(1)
+    assert short.audio_of(3, asked=True) == speech.load("thanks")
+    assert short.agent_words == (speech.WORDS["hello-world"], "", speech.WORDS["thanks"])
     assert not DemoScript(0).agent(1).calls

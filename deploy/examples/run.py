@@ -32,23 +32,26 @@ def main(folder: Path) -> int:
     config = folder / "submilli.toml"
     configured, rehearsal = read(config), read(folder / "rehearsal.toml")
     gateway = [*GATEWAY, "--config", str(config)]
+    var = folder.resolve() / "var"
+    var.mkdir(exist_ok=True)
+    log = var / "gateway.log"
     failed = False
     with ExitStack() as running:
         if endpoints := rehearsal.get("endpoints"):
-            start(running, [sys.executable, str(folder / "endpoints.py"), str(endpoints)])
+            start(running, [sys.executable, str(folder.resolve() / "endpoints.py"), str(endpoints)], cwd=var)
         start(running, [*GATEWAY, "twin", "ai", *ai_options(configured, rehearsal)])
-        serving = start(running, [*gateway, "serve"], log=Path("gateway.log"))
-        wait_until_ready(serving, configured.get("ops", {}).get("listen", "127.0.0.1:9464"))
+        serving = start(running, [*gateway, "serve"], log=log)
+        wait_until_ready(serving, configured.get("ops", {}).get("listen", "127.0.0.1:9464"), log)
         for call in rehearsal["calls"]:
             to = ["--to", call["to"]] if "to" in call else []
             failed |= subprocess.run(shown([*gateway, "twin", "call", *to, *call["steps"]]), check=False).returncode != 0
         subprocess.run(shown([*gateway, "calls", "list"]), check=False)
         subprocess.run(shown([*gateway, "talk", "--no-browser"]), check=False)
-        print("Everything runs until Ctrl-C; the gateway's log is gateway.log.", flush=True)
+        print(f"Everything runs until Ctrl-C; the gateway's log is {log}.", flush=True)
         try:
             serving.wait()
             failed = True
-            print("The gateway has ended; gateway.log has the reason.")
+            print(f"The gateway has ended; {log} has the reason.")
         except KeyboardInterrupt:
             print()
     return int(failed)
@@ -70,10 +73,10 @@ def ai_options(configured: dict[str, Any], rehearsal: dict[str, Any]) -> list[st
     return options
 
 
-def start(running: ExitStack, command: list[str], log: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a program that ends with this one. `log`: the file for its output."""
+def start(running: ExitStack, command: list[str], *, log: Path | None = None, cwd: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start a program that ends with this one. `log`: the file for its output. `cwd`: its working directory."""
     output = None if log is None else running.enter_context(log.open("wb"))
-    process = subprocess.Popen(shown(command), stdout=output, stderr=output, start_new_session=True)
+    process = subprocess.Popen(shown(command), stdout=output, stderr=output, cwd=cwd, start_new_session=True)
     running.callback(end, process)
     return process
 
@@ -88,7 +91,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def wait_until_ready(gateway: subprocess.Popen[bytes], ops: str) -> None:
+def wait_until_ready(gateway: subprocess.Popen[bytes], ops: str, log: Path) -> None:
     """Wait until the gateway takes calls. Exits with its fault if it does not."""
     deadline_s = time.monotonic() + READY_S
     while time.monotonic() < deadline_s and gateway.poll() is None:
@@ -97,7 +100,7 @@ def wait_until_ready(gateway: subprocess.Popen[bytes], ops: str) -> None:
                 return
         except OSError:
             time.sleep(0.2)
-    sys.exit(f"the gateway did not start:\n{Path('gateway.log').read_text()}")
+    sys.exit(f"the gateway did not start:\n{log.read_text()}")
 
 
 def shown(command: list[str]) -> list[str]:

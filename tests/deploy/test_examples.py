@@ -77,7 +77,7 @@ class Example:
 
     def rows(self, question: str) -> list[Any]:
         """Read the database of the endpoints."""
-        with contextlib.closing(sqlite3.connect(self.folder / "orders.db")) as database:
+        with contextlib.closing(sqlite3.connect(self.folder / "var" / "orders.db")) as database:
             return database.execute(question).fetchall()
 
     def stop(self) -> int:

@@ -1,7 +1,7 @@
 """Connections and memory of the client of users' endpoints while 10,000 jobs wait: `python tests/bench/tools/connections.py`.
 
 Real jobs on a real spool call tools at nine hosts, whose endpoints hold every request until all jobs are there. Then the
-endpoints answer, and each job must get its result, after one execution. Jobs beyond the capacity are refused as busy.
+endpoints answer, and each job must get its result, after one execution.
 
 Exit code 1: more connections than permitted, a job without a result, or a doubled execution.
 """
@@ -31,7 +31,7 @@ from gw import bus
 from gw.config import Config, Hooks, Secrets, Tool
 from gw.control.hooks.places import CONNECTIONS, PER_HOST
 from gw.control.jobs.service import Jobs
-from gw.control.jobs.tool import CAPACITY, tool_handlers
+from gw.control.jobs.tool import CAPACITY, ToolKinds, tool_handlers
 from gw.control.spool import Spool
 from gw.protocol.hooks.tool_call import CallFacts, ToolCall, encode_call
 from gw.twin.hooks import HookTwin, Visit
@@ -70,13 +70,13 @@ class Figures:
             found.append(f"{self.missing} jobs have no result")
         if self.executed_twice:
             found.append(f"{self.executed_twice} jobs were executed twice")
-        if set(self.outcomes) - {"ok", "busy"}:
+        if set(self.outcomes) != {"ok"}:
             found.append(f"outcomes: {self.outcomes}")
         return found
 
 
-def measure(folder: Path, jobs: int, beyond: int = 0) -> Figures:
-    """Let `jobs` jobs wait, then run them. `beyond`: more that the capacity does not permit."""
+def measure(folder: Path, jobs: int) -> Figures:
+    """Let `jobs` jobs wait, then run them."""
     released = Event()
 
     def held(visit: Visit) -> None:
@@ -95,12 +95,12 @@ def measure(folder: Path, jobs: int, beyond: int = 0) -> Figures:
         def settle(result: bus.JobSettled) -> None:
             settled.append((result.id, result.outcome))
 
-        service = Jobs(spool, page, tool_handlers(config, page, lambda call_sid: {}), settle=settle)
+        service = Jobs(spool, page, tool_handlers(config, page), settle=settle, kind_of=ToolKinds(tools).of)
         service.start()
         stack.callback(service.stop)
         empty_mb = resident_mb()
-        for begin in range(0, jobs + beyond, _BATCH):
-            numbers = range(begin, min(begin + _BATCH, jobs + beyond))
+        for begin in range(0, jobs, _BATCH):
+            numbers = range(begin, min(begin + _BATCH, jobs))
             wanted = {n + 1: service.of_event(_wanted(n)) for n in numbers}
             service.on_accepted(spool.append("bench", [], jobs=wanted))
             gevent.sleep(0.0)
@@ -109,7 +109,7 @@ def measure(folder: Path, jobs: int, beyond: int = 0) -> Figures:
         full_mb, most_open = resident_mb(), sum(twin.open for twin in twins)
         began_s = time.monotonic()
         released.set()
-        wait_until(lambda: len(settled) >= jobs + beyond, 600.0, 0.1)
+        wait_until(lambda: len(settled) >= jobs, 600.0, 0.1)
         drained_s = time.monotonic() - began_s
         done = dict(settled)
         return Figures(
@@ -121,7 +121,7 @@ def measure(folder: Path, jobs: int, beyond: int = 0) -> Figures:
             most_to_host=max(twin.most_open for twin in twins),
             drained_s=drained_s,
             outcomes=dict(Counter(done.values())),
-            missing=jobs + beyond - len(done),
+            missing=jobs - len(done),
             executed_twice=sum(times > 1 for twin in twins for times in twin.executions.values()),
         )
 
@@ -142,10 +142,9 @@ def resident_mb() -> float:
 def main(say: Callable[[str], object] = print) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=CAPACITY, help="jobs that wait")
-    parser.add_argument("--beyond", type=int, default=300, help="jobs more than the capacity")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gw-jobs-") as folder:
-        found = measure(Path(folder), given.jobs, given.beyond)
+        found = measure(Path(folder), given.jobs)
     say(
         f"{found.jobs} jobs wait: {found.full_mb:.1f} MB, {found.empty_mb:.1f} MB without any; "
         f"{found.most_open} connections, at most {found.most_to_host} to one host"

@@ -180,6 +180,7 @@ class Bench:
             call_sid=call.call_sid,
             placed_s=call.placed_s - self.began_s,
             closed_by=call.closed_by if call.is_over else "",
+            error=call.error if call.is_over else "",
             reason=row.get("reason") or "",
             is_open=bool(row) and row.get("ended_at") is None,
             tools=[one["data"]["id"] for one in row.get("events") or [] if one["kind"] == "tool_called"],
@@ -236,7 +237,7 @@ def run(folder: Path, *, calls: int, at_once: int, seed: str, kills: int | None 
 
 def table(record: Record) -> str:
     """Return the counts and the verdict as text."""
-    ends = Counter(call.reason or "turned away" for call in record.calls)
+    ends = Counter(call.reason or f"turned away ({call.error or call.closed_by})" for call in record.calls)
     kills = Counter(what for _, what in record.kills)
     ids = {one.id for one in record.delivered}
     lines = [

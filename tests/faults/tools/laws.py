@@ -31,6 +31,7 @@ class CallLine:
     closed_by: str
     reason: str  # in the store; empty without a row
     is_open: bool  # in the store
+    error: str = ""  # of a call that Twilio could not connect
     tools: Sequence[str] = ()  # ids of the tool calls that the store has, in sequence
     unanswered: Sequence[str] = ()  # calls of the last session without exactly one output
 
@@ -60,8 +61,8 @@ def _sent_twice(record: Record) -> list[str]:
 def _waiting(record: Record) -> list[str]:
     found = [f"{record.waiting} jobs have no result"] if record.waiting else []
     for call in record.calls:
-        if call.closed_by in ("", "limit"):
-            found.append(f"{call.call_sid}: the caller was left waiting")
+        if call.closed_by == "limit" or not (call.closed_by or call.error):
+            found.append(f"{call.call_sid}: the caller was left waiting, {call.reason or 'no row'}")
         if call.is_open:
             found.append(f"{call.call_sid}: no end in the store")
         found += [f"{call.call_sid}: {one} has no output, or two" for one in call.unanswered]
@@ -71,7 +72,7 @@ def _waiting(record: Record) -> list[str]:
 def _ended_well(record: Record) -> list[str]:
     """Return calls whose end no kill explains."""
     return [
-        f"{call.call_sid}: ended by {call.closed_by or 'nothing'} with {call.reason or 'no row'}, no kill near"
+        f"{call.call_sid}: ended by {call.closed_by or call.error} with {call.reason or 'no row'}, no kill near"
         for call in record.calls
         if call.reason != "ai_hangup" and not any(abs(at_s - call.placed_s) < NEAR_S for at_s, _ in record.kills)
     ]

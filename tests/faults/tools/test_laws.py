@@ -43,6 +43,10 @@ def left_waiting(record: Record) -> None:
     record.calls = [replace(CALL, closed_by="limit")]
 
 
+def not_ended(record: Record) -> None:
+    record.calls = [replace(CALL, closed_by="")]
+
+
 def without_an_output(record: Record) -> None:
     record.calls = [replace(CALL, unanswered=("a",))]
 
@@ -83,6 +87,7 @@ FAULTS: dict[Callable[[Record], None], str] = {
     executed_twice: "no tool executed twice",
     sent_twice: "no request of a tool that is not idempotent sent twice",
     left_waiting: "no call left waiting",
+    not_ended: "no call left waiting",
     without_an_output: "no call left waiting",
     open_in_the_store: "no call left waiting",
     job_left: "no call left waiting",

@@ -95,7 +95,8 @@ def measure(folder: Path, jobs: int) -> Figures:
         def settle(result: bus.JobSettled) -> None:
             settled.append((result.id, result.outcome))
 
-        service = Jobs(spool, page, tool_handlers(config, page), settle=settle, kind_of=ToolKinds(tools).of)
+        handlers = tool_handlers(config, page, lambda call_sid: {})
+        service = Jobs(spool, page, handlers, settle=settle, kind_of=ToolKinds(tools).of)
         service.start()
         stack.callback(service.stop)
         empty_mb = resident_mb()

@@ -57,6 +57,7 @@ GRANTED: Final = (
     "the store is away for every host or for none; claims in a spool reach it before any other claim",
     "a host has the list of calls alive at its workers",
     "the endpoint of an idempotent tool does nothing twice for one Idempotency-Key",
+    "a cancellation that is lost with its connection or its process has no effect: the late result is dropped",
     "a worker's instance, and the results of its jobs, are kept for longer than it waits for them",
 )
 

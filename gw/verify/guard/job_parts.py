@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import sqlite3
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
@@ -55,6 +56,7 @@ class Memory(NamedTuple):
     running: Job | None = None
     ended: tuple[table.Change, ...] = ()
     doubt_from: float = math.inf
+    cancelled: bool = False  # its cancellation is remembered
 
 
 class Done(NamedTuple):
@@ -64,6 +66,13 @@ class Done(NamedTuple):
     memory: Memory
     sent: tuple[str, ...] = ()
     begun: Job | None = None
+
+
+class Cancelled(NamedTuple):
+    """Effects of a cancellation. `killed`: the attempt under way ended."""
+
+    done: Done
+    killed: bool
 
 
 class _TurnOver(Exception):  # noqa: N818  not an error: leaves the loop where it waits
@@ -109,6 +118,8 @@ class JobParts:
         self._page = page
         self._tools = {"tool": Tool(url="https://tool.example/", timeout_s=8.0, idempotent=idempotent)}
         self._answer = ToolAnswer("", "ok")
+        self._kill: BaseException | None = None  # that reaches the attempt under way
+        self._calls = 0
         self._disk = _Disk()
         self._greenlet = gevent.Greenlet(lambda: None)  # of an attempt
         self.asked = 0
@@ -119,6 +130,8 @@ class JobParts:
         self.end = functools.cache(self._end)
         self.stop = functools.cache(self._stop)
         self.results = functools.cache(self._results)
+        self.cancel = functools.cache(self._cancel)
+        self.begins = functools.cache(self._begins)
 
     def close(self) -> None:
         """Close the database."""
@@ -165,6 +178,36 @@ class JobParts:
             asked.jobs._attempt(asked.jobs._handlers["tool"], memory.running)
             return asked.done()
 
+    def _begins(self, row: Job | None, memory: Memory, now: float) -> bool:
+        """Begin the running attempt. Returns whether it calls the tool."""
+        assert memory.running is not None
+        calls = self._calls
+        with self._service(row, memory, now) as asked:
+            asked.jobs._attempt(asked.jobs._handlers["tool"], memory.running)
+        return self._calls > calls
+
+    def _cancel(self, row: Job | None, memory: Memory, now: float, *, is_sent: bool) -> Cancelled:
+        """Pass the worker's cancellation to the service. `is_sent`: an attempt is under way, and its request was sent."""
+        kills: list[BaseException] = []
+        with self._service(row, memory, now) as asked:
+            if is_sent:
+                asked.jobs._requests[JOB] = cast("Any", StandIn(kill=lambda error, block: kills.append(error())))
+            asked.jobs.cancel(JOB)
+            asked.jobs._requests.clear()
+            if kills and memory.running is not None:
+                self._kill = kills[0]
+                try:
+                    asked.jobs._attempt(asked.jobs._handlers["tool"], memory.running)
+                finally:
+                    self._kill = None
+            return Cancelled(asked.done(), bool(kills))
+
+    def _call(self, body: ToolCall, attempt: int, deadline_s: float) -> ToolAnswer:
+        self._calls += 1
+        if self._kill is not None:
+            raise self._kill
+        return self._answer
+
     def _stop(self, row: Job | None, memory: Memory, now: float) -> Done:
         """Stop the service in an orderly way."""
         with self._service(row, memory, now) as asked:
@@ -184,13 +227,14 @@ class JobParts:
         self.asked += 1
         disk = self._disk
         disk.put(row, commit)
-        handler = ToolHandler(cast("Any", StandIn(call=lambda body, attempt, deadline_s: self._answer)), self._tools)
+        handler = ToolHandler(cast("Any", StandIn(call=self._call)), self._tools)
         sent: list[str] = []
         jobs = Jobs(disk, self._page, [handler], settle=lambda settled: sent.append(settled.outcome))
         jobs._recovered, jobs._doubt_from = memory.recovered, memory.doubt_from
         jobs._next_prune_s = math.inf  # results are kept for longer than a worker waits
         jobs._running = {} if memory.running is None else {memory.running.id: memory.running}
         jobs._ended = list(memory.ended)
+        jobs._cancelled = OrderedDict({JOB: None} if memory.cancelled else {})
         begun: list[Job] = []
         jobs._pool = cast("Any", StandIn(spawn=lambda attempt, handler, job: begun.append(job), kill=lambda timeout: None))
 
@@ -218,7 +262,7 @@ class _Asked(NamedTuple):
         """Return what happened."""
         jobs = self.jobs
         running = next(iter(jobs._running.values()), None)
-        memory = Memory(jobs._recovered, running, tuple(jobs._ended), jobs._doubt_from)
+        memory = Memory(jobs._recovered, running, tuple(jobs._ended), jobs._doubt_from, JOB in jobs._cancelled)
         return Done(self.disk.row(), memory, tuple(self.sent), self.begun[0] if self.begun else None)
 
 

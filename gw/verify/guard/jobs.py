@@ -22,14 +22,19 @@ KEPT: Final = "an acknowledged job is on disk"
 TOLD_TRULY: Final = "a result means that the job was done; a job that expired was not"
 TOLD: Final = "a worker that waits for a job receives its result"
 JOB_SETTLES: Final = "every job is settled"
-JOB_INVARIANTS: Final = (DONE_ONCE, CLAIMED, KEPT, TOLD_TRULY, TOLD, JOB_SETTLES)
+CANCELLED: Final = "control sends no request of a job after its cancellation, and ends the request under way"
+JOB_INVARIANTS: Final = (DONE_ONCE, CLAIMED, KEPT, TOLD_TRULY, TOLD, JOB_SETTLES, CANCELLED)
 
 JOB_FAULTS: Final = frozenset(
     (
         *("control killed", "control replaced", "commit unclear", "link breaks", "worker killed", "stream moves"),
-        *("wanted twice", "no connection", "connection lost", "no answer"),
+        *("cancelled", "wanted twice", "no connection", "connection lost", "no answer"),
     )
 )
+
+
+#: A cancellation among the messages to control.
+_CANCEL: Final = -1
 
 
 class JobScenario(NamedTuple):
@@ -52,7 +57,7 @@ class JobState(NamedTuple):
     acked: int = 0
     told: str = ""  # the first outcome that reached the worker
     linked: bool = False
-    up: tuple[int, ...] = ()  # on the way to control: the numbers of events; 0 is the question for open jobs
+    up: tuple[int, ...] = ()  # on the way to control: the numbers of events; 0: the question for open jobs; -1: a cancellation
     down: tuple[str, ...] = ()  # on the way to the worker: outcomes; a number is an acknowledgement
     control: bool = True  # the process runs
     row: Job | None = None
@@ -67,6 +72,8 @@ class JobState(NamedTuple):
     keys: tuple[str, ...] = ()  # that the endpoint has seen
     effects: int = 0
     unclaimed: bool = False  # a request was sent without a claim
+    heard: bool = False  # this control process received the cancellation
+    disobeyed: bool = False  # it sent a request afterwards, or let one continue
 
 
 class JobModel:
@@ -84,6 +91,8 @@ class JobModel:
             yield DONE_ONCE
         if state.unclaimed:
             yield CLAIMED
+        if state.disobeyed:
+            yield CANCELLED
         row = state.row
         if state.acked and row is None:
             yield KEPT
@@ -139,6 +148,8 @@ class JobModel:
         if state.ack:
             passed = self._say(state._replace(batch=(), ack=0), (str(state.ack), *self.parts.pass_on(state.batch)))
             steps.append(Step("control: acknowledges the event and passes the job on", passed, SURE))
+        elif state.up and state.up[0] == _CANCEL:
+            steps.append(Step("control: takes the cancellation", self._after_cancel(state), SURE))
         elif state.up and state.up[0] == 0:
             asked = self._say(state._replace(up=state.up[1:]), self.parts.results(state.row, state.memory))
             steps.append(Step("control: answers the question for open jobs", asked, SURE))
@@ -146,11 +157,20 @@ class JobModel:
             steps.append(Step("control: commits the event with its job", self._committed(state), SURE))
 
     def _committed(self, state: JobState) -> JobState:
-        numbers = tuple(n for n in state.up if n)
+        numbers = tuple(n for n in state.up if n > 0)
         fresh = self.parts.fresh(numbers, state.last)
         row, accepted = self.parts.accept(state.row, len(fresh), _now(state))
-        rest = tuple(n for n in state.up if not n)
+        rest = tuple(n for n in state.up if n <= 0)
         return state._replace(up=rest, row=row, last=max(state.last, *fresh, 0), batch=accepted, ack=max(numbers))
+
+    def _after_cancel(self, state: JobState) -> JobState:
+        """The state after the service received the cancellation."""
+        under_way = state.attempt is not None and state.sent
+        done, killed = self.parts.cancel(state.row, state.memory, _now(state), is_sent=under_way)
+        after = state._replace(up=state.up[1:], heard=True, disobeyed=state.disobeyed or (under_way and not killed))
+        if killed:
+            after = after._replace(attempt=None, sent=False, answered=False)
+        return self._after(after, done)
 
     def _say(self, state: JobState, words: tuple[str, ...]) -> JobState:
         """Send to the worker, if it is connected here."""
@@ -171,11 +191,14 @@ class JobModel:
         attempt = state.attempt
         if attempt is None:
             return
-        if not state.sent:
+        if not state.sent and state.memory.cancelled and not self.parts.begins(state.row, state.memory, _now(state)):
+            steps.append(Step("control: drops the cancelled job", self._ended(state, ToolAnswer("text", "ok")), SURE))
+        elif not state.sent:
             row = state.row
             claimed = row is not None and (row.state, row.attempts) == ("claimed", attempt.attempts)
             wire = tuple(sorted((*state.wire, (attempt.id, attempt.attempts))))
             sent = state._replace(sent=True, wire=wire, unclaimed=state.unclaimed or not claimed)
+            sent = sent._replace(disobeyed=state.disobeyed or state.heard)
             steps.append(Step("control: sends the request", sent, SURE))
         elif state.answered:
             steps.append(Step("control: reads the answer", self._ended(state, ToolAnswer("text", "ok")), SURE))
@@ -211,7 +234,7 @@ class JobModel:
 
         if state.control:
             gone = _unlinked(state)._replace(
-                control=False, batch=(), ack=0, memory=Memory(), attempt=None, sent=False, answered=False
+                control=False, batch=(), ack=0, memory=Memory(), attempt=None, sent=False, answered=False, heard=False
             )
             add("control killed", "control is killed", gone)
             stopped = self.parts.stop(state.row, state.memory, _now(state))
@@ -219,7 +242,7 @@ class JobModel:
             for commit in ("lost", "done"):
                 done = self.parts.turn(state.row, state.memory, _now(state), commit)
                 add("commit unclear", f"the outcome of a turn's commit is unknown ({commit})", self._after(state, done))
-            if any(state.up) and not state.ack:
+            if any(n > 0 for n in state.up) and not state.ack:
                 committed = self._committed(state)
                 unclear = _unlinked(committed)._replace(batch=(), ack=0)
                 add("commit unclear", "the outcome of the event's commit is unknown", unclear)
@@ -231,6 +254,9 @@ class JobModel:
                 told = self.parts.results(None, Memory(recovered=True))
                 moved = _unlinked(state)._replace(worker="elsewhere", down=told, acked=0)
                 add("stream moves", "the call continues at another gateway, which is asked for the job", moved)
+            if state.wanted and not state.told:
+                up = (*state.up, _CANCEL) if state.linked else state.up  # not sent again: a late result is dropped
+                add("cancelled", "worker: cancels the job", state._replace(told="cancelled", up=up))
             if state.wanted == 1:
                 add("wanted twice", "worker: sends the job once more, as another event", _want(state))
         if state.attempt is not None:

@@ -70,6 +70,16 @@ def test_a_stop_returns_an_unsent_claim(parts: JobParts) -> None:
     assert (stopped.row.state, stopped.row.attempts) == ("wanted", 0)
 
 
+def test_a_cancellation_is_remembered_or_ends_the_request(parts: JobParts) -> None:
+    claimed = parts.turn(parts.accept(None, 1, NOW)[0], Memory(), NOW, "known")
+    waiting, killed = parts.cancel(claimed.row, claimed.memory, NOW, is_sent=False)
+    assert (waiting.memory.cancelled, killed, waiting.sent) == (True, False, ())
+    assert parts.begins(claimed.row, claimed.memory, NOW)
+    assert not parts.begins(waiting.row, waiting.memory, NOW)
+    ended, killed = parts.cancel(claimed.row, claimed.memory, NOW, is_sent=True)
+    assert (killed, ended.sent, ended.memory.cancelled) == (True, ("cancelled",), False)
+
+
 def test_the_clock_is_put_back_and_a_question_is_asked_once(parts: JobParts) -> None:
     for _ in range(2):
         parts.turn(None, READY, NOW, "known")

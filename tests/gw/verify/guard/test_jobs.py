@@ -12,6 +12,7 @@ from gw.control.jobs import lifecycle, service, table, tool
 from gw.verify.changes import Change, changed
 from gw.verify.explorer import Explored, Explorer
 from gw.verify.guard.jobs import (
+    CANCELLED,
     CLAIMED,
     DONE_ONCE,
     JOB_FAULTS,
@@ -140,6 +141,34 @@ MUTANTS = (
         Change(f"{JOBS}:Jobs.results", " | ended", ""),
         TOLD,
         "link breaks",
+    ),
+    Mutant(
+        "a cancellation is forgotten",
+        Change(f"{JOBS}:Jobs.cancel", "self._cancelled[job_id] = None", "pass"),
+        CANCELLED,
+        "cancelled",
+    ),
+    Mutant(
+        "a cancelled job is begun",
+        Change(f"{JOBS}:Jobs._attempt", "if job.id in self._cancelled:", "if False:"),
+        CANCELLED,
+        "cancelled",
+    ),
+    Mutant(
+        "a cancelled request continues",
+        Change(f"{JOBS}:Jobs.cancel", "request.kill(_Cancelled, block=False)", "pass"),
+        CANCELLED,
+        "cancelled",
+    ),
+    Mutant(
+        "a cancelled request has no end",
+        Change(
+            f"{JOBS}:Jobs._attempt",
+            'outcome = Ended("failed", "cancelled", failed("cancelled", "The request was given up.").output)',
+            "return",
+        ),
+        JOB_SETTLES,
+        "cancelled",
     ),
     Mutant(
         "a failure is reported as a result",

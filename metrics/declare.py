@@ -26,9 +26,10 @@ def _bounds(first_decade: int, last_decade: int, mantissas: tuple[str, ...]) -> 
     return (*edges, float(f"1e{last_decade}"))
 
 
-#: 10 us to 1 s, eight edges per decade (a factor of about 4/3 each). The edge at exactly 1 ms is the limit of the promise; frames
-#: later than 5 ms count as late.
+#: 10 us to 1 s, eight edges per decade (a factor of about 4/3 each). The edge at exactly 1 ms is the limit of the promise.
 BOUNDS: Final = _bounds(-5, 0, ("1", "1.3", "1.8", "2.4", "3.2", "4", "5", "7"))
+#: From here a frame counts as late. Twilio's cushion (`media.lead_ms`) hides it.
+LATE_S: Final = 0.005
 #: 1 ms to 10 s, five edges per decade, for waiting times of callers. The edge at 0.25 s is the limit of the recording trigger.
 WAIT_BOUNDS: Final = _bounds(-3, 1, ("1", "1.6", "2.5", "4", "6.3"))
 #: 1 ms to 100 s: a tool may take a minute.

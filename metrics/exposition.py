@@ -22,6 +22,7 @@ from prometheus_client.utils import floatToGoString
 from metrics.declare import (
     CALLS,
     FAMILIES,
+    LATE_S,
     TX_FRAMES,
     TX_LATENESS,
     TX_UNDERRUN,
@@ -44,10 +45,10 @@ _PAGES_HELP: Final = "Metric pages: of a live process, left by an ended process,
 WORKER_FAMILIES: Final[tuple[tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str], ...]] = (
     (GaugeMetricFamily, "gw_worker_calls", "Calls in progress, by worker."),
     (CounterMetricFamily, "gw_worker_tx_frames_total", "Frames sent to callers, by worker."),
-    (CounterMetricFamily, "gw_worker_tx_late_frames_total", "Frames sent more than 1 ms after their deadline, by worker."),
+    (CounterMetricFamily, "gw_worker_tx_late_frames_total", "Frames sent more than 5 ms after their deadline, by worker."),
     (CounterMetricFamily, "gw_worker_tx_underrun_seconds_total", "Silence heard by callers by the gateway's fault, by worker."),
 )
-_LATE: Final = TX_LATENESS.bounds.index(0.001) + 1  # first bucket over 1 ms
+_LATE: Final = TX_LATENESS.bounds.index(LATE_S) + 1  # first bucket of late frames
 
 Series = dict[tuple[str, ...], list[float]]
 #: Values of the families beside the pages, by label values: one, or a histogram's as in a page.

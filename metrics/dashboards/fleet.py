@@ -7,13 +7,14 @@ from typing import Final
 from grafana_foundation_sdk.builders import dashboard
 
 from metrics.dashboards.assemble import AnyPanel, metrics_dashboard
-from metrics.dashboards.panels import CHOSEN, GREEN, LATE_S, RED, YELLOW, Column, alerts, curves, gateways, quantile
+from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, Column, alerts, curves, gateways, quantile
 from metrics.declare import (
     BUILD_INFO,
     CALL_CAPACITY,
     CALLS,
     CALLS_RESERVED,
     DRAINED,
+    LATE_S,
     PROCESS_CPU,
     PROCESS_FDS,
     PROCESS_RSS,

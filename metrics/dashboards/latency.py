@@ -5,8 +5,8 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from metrics.dashboards.assemble import AnyPanel, metrics_dashboard
-from metrics.dashboards.panels import CHOSEN, GREEN, LATE_S, RED, YELLOW, bars, buckets, curves, number, quantile, within
-from metrics.declare import GC_PAUSE, HUB_HOLD, HUB_HOLD_CPU, TX_FRAMES, TX_LATENESS, TX_SEND, TX_UNDERRUN
+from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, bars, buckets, curves, number, quantile, within
+from metrics.declare import GC_PAUSE, HUB_HOLD, HUB_HOLD_CPU, LATE_S, TX_FRAMES, TX_LATENESS, TX_SEND, TX_UNDERRUN
 
 #: The promise: the share of frames handed to the kernel within the limit.
 _EDGE_S = 0.001
@@ -156,7 +156,7 @@ def _culprits() -> list[AnyPanel]:
     return [
         bars(
             "Worst workers",
-            "Share of a worker's frames sent more than 1 ms late, the ten worst. A single high worker has a hold or a busy core; "
+            "Share of a worker's frames sent more than 5 ms late, the ten worst. A single high worker has a hold or a busy core; "
             "if all are high, the machine is full.",
             [
                 (

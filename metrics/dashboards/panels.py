@@ -24,8 +24,6 @@ PROMETHEUS: Final = models.DataSourceRef(type_val="prometheus", uid="${prometheu
 MYSQL: Final = models.DataSourceRef(type_val="mysql", uid="${mysql}")
 #: The gateways selected in the dashboard: part of every selector.
 CHOSEN: Final = 'instance=~"$instance"'
-#: From here a frame counts as late. Twilio's cushion (`media.lead_ms`) hides it.
-LATE_S: Final = 0.005
 GREEN: Final = "green"
 YELLOW: Final = "#EAB839"
 RED: Final = "red"

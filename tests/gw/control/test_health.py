@@ -231,7 +231,10 @@ def test_gauges_show_what_an_operator_must_know(rig: Rig, monkeypatch: pytest.Mo
     rig.scoreboard.publish_report(ReloadReport(1, "failed", "", "no such file", has_failed=True))
     assert shown() == ([1.0, 0.0, 1.0], ["ahead"])
     rig.scoreboard.drained = True
-    rig.scoreboard.publish_report(ReloadReport(2, "done"))
+    rig.scoreboard.publish_report(ReloadReport(2, "done", reloaded_at=1234.5))
     assert shown() == ([0.0, 1.0, 0.0], ["ahead"])
+    assert rig.page.gauge(declare.RELOAD_TIME).value == 1234.5
+    assert rig.page.gauge(declare.START_TIME).value == rig.health.status()["started_at"]
+    assert rig.page.gauge(declare.PROCESS_RSS, process="control").value > 0
     keeping.kill()
     worker.close()

@@ -294,6 +294,7 @@ def test_a_reload_replaces_every_process(start: Callable[..., Running], tmp_path
     before = running.supervisor.pids()
     running.supervisor.reload()
     until(lambda: running.supervisor.scoreboard.report.state == "done")
+    assert 0.0 < running.supervisor.scoreboard.report.reloaded_at <= time.time()
     after = running.supervisor.pids()
     assert set(after) == set(before)
     assert set(after.values()).isdisjoint(before.values())
@@ -386,6 +387,7 @@ def test_a_check_replaces_nothing_and_counts_as_no_reload(
     running.supervisor.reload(is_check=True)
     until(lambda: board.report.n == 3 and board.report.state in ("done", "failed"))
     assert board.report.has_failed, "the last reload failed all the same"
+    assert board.report.reloaded_at == 0.0, "neither took effect"
 
 
 def test_after_a_failed_reload_new_workers_drain_their_calls(start: Callable[..., Running], tmp_path: Path) -> None:

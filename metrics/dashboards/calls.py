@@ -22,6 +22,7 @@ from metrics.declare import (
     RX_DROPPED,
     STREAMS_MISSED,
     STREAMS_REFUSED,
+    TRANSFERS,
     TX_DROPPED,
     TX_HELD,
     WEBHOOKS,
@@ -153,7 +154,6 @@ def _noticed() -> list[AnyPanel]:
             [(quantile(q, BARGEIN), name) for q, name in ((0.5, "p50"), (0.99, "p99"))],
             unit="s",
             log=True,
-            span=24,
         ),
         bars(
             "Interruptions by verdict",
@@ -163,6 +163,12 @@ def _noticed() -> list[AnyPanel]:
             unit="short",
             steps=[(None, "blue")],
             decimals=0,
+        ),
+        curves(
+            "Transfers per minute",
+            "Transfers that ended, by outcome. After all but `completed` and `canceled` the caller is back with the agent.",
+            [(f"60 * sum by (outcome) (rate({TRANSFERS.name}{{{CHOSEN}}}[$__rate_interval]))", "{{outcome}}")],
+            unit="short",
         ),
         curves(
             "Silence of dismissed interruptions, per second",

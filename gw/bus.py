@@ -23,8 +23,9 @@ from gw.protocol.hooks.route_call import Decision
 
 #: Version of this code. A new field with a default, or a new kind of event, needs no new version: older code skips the field and
 #: keeps the event. A new kind of message does: older code ends the connection.
-VERSION: Final = 2
-#: The oldest version control accepts: during a reload, old workers run beside a new control process. Version 1 has no jobs.
+VERSION: Final = 3
+#: The oldest version control accepts: during a reload, old workers run beside a new control process. Version 1 has no jobs,
+#: version 2 no AnsweredBy.
 OLDEST_VERSION: Final = 2
 #: Size limit of a message: many times a webhook form or a long transcript.
 MAX_MESSAGE_BYTES: Final = 1 << 20
@@ -120,7 +121,10 @@ class CallEvent(_Message, frozen=True):
 
 
 class Webhook(_Message, frozen=True):
-    """A signed webhook from Twilio, unchanged. `kind`: status | recording | stream | action."""
+    """A signed webhook from Twilio. `kind`: status | recording | stream | action | amd.
+
+    `fields`: the form's, unchanged, and `dial`, the name of the dial in the URL of `status` and `amd`.
+    """
 
     kind: str
     at: float
@@ -328,7 +332,14 @@ class JobSettled(_Message, frozen=True):
     output: str
 
 
-Command = Ack | HangUp | Drain | Budget | Answer | VersionRefused | JobSettled
+class AnsweredBy(_Message, frozen=True):
+    """Twilio's verdict on the party that answered an outbound call. May come late, twice and wrong."""
+
+    call_sid: str
+    verdict: str  # human | machine_end_beep | machine_end_silence | machine_end_other | fax | unknown
+
+
+Command = Ack | HangUp | Drain | Budget | Answer | VersionRefused | JobSettled | AnsweredBy
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_worker: Final = msgspec.msgpack.Decoder(FromWorker)

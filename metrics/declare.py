@@ -191,8 +191,9 @@ BARGEIN: Final = Histogram("gw_bargein_seconds", "From the AI's speech_started t
 INTERRUPTIONS: Final = Counter(
     "gw_interruptions_total",
     "Times the caller spoke while the agent was heard, by verdict: model is a cut by the AI's voice detection; cut is the"
-    " gateway's for the length of the speech, cut_words for its words; resumed is noise or a sign of attention.",
-    {"verdict": ("model", "cut", "cut_words", "resumed")},
+    " gateway's for the length of the speech, cut_words for its words; resumed is noise or a sign of attention; machine is an"
+    " answering machine or a fax.",
+    {"verdict": ("model", "cut", "cut_words", "resumed", "machine")},
 )
 FIRST_AUDIO: Final = Histogram(
     "gw_first_audio_seconds",
@@ -259,6 +260,7 @@ CALLS_ENDED: Final = Counter(
             "budget",
             "transferred",
             "digits_sent",
+            "machine",
             "shutdown",
             "start_timeout",
             "wrong_account",
@@ -374,7 +376,7 @@ WEBHOOKS: Final = Counter(
     "gw_webhooks_total",
     "Webhooks from Twilio, by kind and outcome.",
     {
-        "kind": ("voice", "status", "recording", "stream", "action", "whisper"),
+        "kind": ("voice", "status", "recording", "stream", "action", "whisper", "amd"),
         "outcome": ("accepted", "repeated", "bad_signature", "wrong_account", "bad_request", "busy", "failed"),
     },
 )

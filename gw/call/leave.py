@@ -58,6 +58,7 @@ class Leave(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool: str
     account_sid: str = ""
     route: str = ""  # of the call
+    carried: dict[str, str] = {}  # what else all its streams have: the dial and the variables of an outbound call
     call_id: str = ""  # of the AI's tool call; empty: an operator's
     arguments: str = "{}"  # for a later AI session; without digits
     target: str = ""  # its name

@@ -67,6 +67,7 @@ class Reason(StrEnum):
     BUDGET = "budget"  # a limit of [budget] was reached
     TRANSFERRED = "transferred"  # the agent transferred the caller
     DIGITS_SENT = "digits_sent"  # the call left the stream to send digits; it comes back
+    MACHINE = "machine"  # an answering machine or a fax machine took an outbound call
     SHUTDOWN = "shutdown"  # the gateway stopped, and `server.stop_timeout_s` passed
     # the start of the stream was refused
     START_TIMEOUT = "start_timeout"
@@ -132,6 +133,7 @@ _SUCCESS: Final = frozenset(
         Reason.BUDGET,
         Reason.TRANSFERRED,
         Reason.DIGITS_SENT,
+        Reason.MACHINE,
         Reason.SHUTDOWN,
     }
 )

@@ -8,12 +8,28 @@ from typing import Final
 
 import msgspec
 
-from gw.config import VARIABLE_NAME, Agent, Greeting
+from gw.config import CALL_VARIABLES, MAX_VARIABLE_CHARS, VARIABLE_NAME, Agent, Greeting
 
 _PLACE: Final = re.compile(rf"\{{\{{({VARIABLE_NAME})\}}\}}")
 #: Control characters of a caller's number or name: a line of its own would look like an instruction.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _MAX_CHARS: Final = 200
+
+
+#: Prefix of a variable in the query of an outbound call's webhook, and in its stream's parameters.
+PREFIX: Final = "var_"
+
+
+def given(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a stream's parameters carry: those of an outbound call."""
+    named = {name.removeprefix(PREFIX): value for name, value in parameters.items() if name.startswith(PREFIX)}
+    return {name: value for name, value in named.items() if re.fullmatch(VARIABLE_NAME, name) and name not in CALL_VARIABLES}
+
+
+def carried(query: Mapping[str, str]) -> dict[str, str]:
+    """Return what all streams of an outbound call have, from a URL's query or a stream's parameters: dial and variables."""
+    dial = {"dial": query["dial"][:_MAX_CHARS]} if query.get("dial") else {}
+    return {**dial, **{f"{PREFIX}{name}": value[:MAX_VARIABLE_CHARS] for name, value in given(query).items()}}
 
 
 def plain(text: str) -> str:

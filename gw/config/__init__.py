@@ -8,6 +8,7 @@ credentials secrets from files
 rules       checks that involve several keys
 tool_rules  the same for tools
 route_rules the same for routes
+outbound_rules the same for outbound calls
 route_times the grammar of a route's weekdays and hours
 hook_url    the grammar of a user's endpoints
 json_schema the schema of a tool's arguments
@@ -258,7 +259,10 @@ class EventHook(_Section, frozen=True):
     url: Annotated[str, _doc("The https:// URL that receives the events.", max_length=2000)] = ""
     types: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=50)], ...],
-        _doc("Types of events: call.started, call.ended, tool.called, transfer.ended, recording.completed.", max_length=20),
+        _doc(
+            "Types of events: call.started, call.ended, tool.called, transfer.ended, recording.completed, dial.ended.",
+            max_length=20,
+        ),
     ] = ("call.started", "call.ended")
     transcript: Annotated[
         Literal["none", "at_end", "live"],
@@ -492,6 +496,36 @@ class RouteLookup(_Section, frozen=True):
     ] = "default"
 
 
+#: Outcomes of a dial after which a list may dial the number again.
+RETRIED: Final = ("busy", "no-answer", "failed", "machine")
+
+
+class Outbound(_Section, frozen=True, rename={"from_": "from"}):
+    """Calls that the gateway places: `calls dial` and `call`."""
+
+    from_: Annotated[str, _doc("Caller ID: a number of your Twilio account. Empty: the command names one.")] = ""
+    calls_per_s: Annotated[float, _doc("Dials of a list per second.", ge=0.01, le=100.0)] = 1.0
+    concurrent: Annotated[int, _doc("Dials of lists under way at a time, ringing or in conversation.", ge=1, le=10_000)] = 10
+    hours: Annotated[
+        str, _doc('Time of day for the dials of a list, in the zone of the callee: "09:00-17:00", or a list. Empty: always.')
+    ] = "09:00-20:00"
+    zone: Annotated[str, _doc("Time zone of the callees for which a list has none.", min_length=1)] = "UTC"
+    ring_s: Annotated[int, _doc("Time for the callee to answer.", ge=5, le=600)] = 30
+    retries: Annotated[int, _doc("Further dials of a number that was not reached.", ge=0, le=10)] = 2
+    retry_after_s: Annotated[float, _doc("Least time from the end of a dial to the next one.", ge=0.0, le=604_800.0)] = 900.0
+    retry_on: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=20)], ...],
+        _doc(f"Outcomes before a further dial: {', '.join(RETRIED)}.", max_length=len(RETRIED)),
+    ] = ("busy", "no-answer")
+    amd: Annotated[bool, _doc("Have Twilio detect answering machines and fax machines, at its price.")] = True
+    voicemail: Annotated[
+        str, _doc("A WAV file, played to an answering machine after its announcement. Empty: the call ends there.")
+    ] = ""
+    stop_at_failures: Annotated[
+        int, _doc("A list stops after this many dials in a row that failed or that Twilio refused. 0: never.", ge=0, le=10_000)
+    ] = 10
+
+
 class AccountSecrets(msgspec.Struct, frozen=True, kw_only=True):
     """Secrets of one Twilio account. Never printed or logged."""
 
@@ -563,7 +597,7 @@ class Account(NamedTuple):
 
 
 #: Types of events that an endpoint may receive; `transcript.turn` by its own key. Source: the interface to the user's systems.
-EVENT_TYPES: Final = ("call.started", "call.ended", "tool.called", "transfer.ended", "recording.completed")
+EVENT_TYPES: Final = ("call.started", "call.ended", "tool.called", "transfer.ended", "recording.completed", "dial.ended")
 
 
 class Config(_Section, frozen=True):
@@ -584,6 +618,7 @@ class Config(_Section, frozen=True):
     agents: dict[str, Agent] = msgspec.field(default_factory=lambda: {"default": Agent()})
     prices: dict[str, Price] = {}
     routes: tuple[Route, ...] = ()
+    outbound: Outbound = Outbound()
     secrets: Secrets = Secrets()
 
     @property

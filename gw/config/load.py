@@ -186,13 +186,14 @@ def _with_paths(config: Config, folder: Path) -> Config:
             return agent
         return msgspec.structs.replace(agent, greeting=msgspec.structs.replace(words, file=str(folder / words.file)))
 
-    ops, recording = config.ops, config.recording
+    ops, recording, outbound = config.ops, config.recording, config.outbound
     return msgspec.structs.replace(
         config,
         ops=msgspec.structs.replace(ops, admin_socket=str(folder / ops.admin_socket), var_dir=str(folder / ops.var_dir)),
         recording=msgspec.structs.replace(recording, fetch_dir=str(folder / recording.fetch_dir) if recording.fetch_dir else ""),
         store=msgspec.structs.replace(config.store, url=with_absolute_paths(config.store.url, folder)),
         agents={name: with_greeting(agent) for name, agent in config.agents.items()},
+        outbound=msgspec.structs.replace(outbound, voicemail=str(folder / outbound.voicemail) if outbound.voicemail else ""),
     )
 
 
@@ -310,7 +311,7 @@ def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str]
         failed.add(path)
         found.append(f"{path} = {_quoted(table)}: expected a table, for example [{path}]")
         return kind()
-    fields = {field.name: field for field in _fields(kind)}
+    fields = {field.encode_name: field for field in _fields(kind)}
     values = {}
     for key, value in table.items():
         dotted = f"{path}.{key}"
@@ -327,7 +328,8 @@ def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str]
             found.append(_belongs_outside(dotted, "OPENAI_API_KEY"))
         else:
             try:
-                values[key] = getattr(msgspec.convert({key: value}, kind), key)
+                name = fields[key].name
+                values[name] = getattr(msgspec.convert({key: value}, kind), name)
             except msgspec.ValidationError:
                 failed.add(dotted)
                 found.append(f"{dotted} = {_quoted(value)}: expected {_expected(fields[key].type)}")
@@ -352,7 +354,9 @@ def _unknown(key: str, path: str, known: list[str]) -> str:
     near = [path + name for name in difflib.get_close_matches(key, known, 1)]
     if not near:
         tables: dict[str, type[msgspec.Struct]] = {"tools.NAME": Tool, **_agent_tables(agent), **_SECTIONS}
-        everywhere = {field.name: f"{name}.{field.name}" for name, kind in tables.items() for field in _fields(kind)}
+        everywhere = {
+            field.encode_name: f"{name}.{field.encode_name}" for name, kind in tables.items() for field in _fields(kind)
+        }
         near = [everywhere[name] for name in difflib.get_close_matches(key, everywhere, 1)]
     return f"{path}{key} is unknown" + (f": did you mean {near[0]}?" if near else f"; the keys are {', '.join(sorted(known))}")
 
@@ -452,7 +456,7 @@ def _example_key(field: inspect.Field) -> Iterator[str]:
     limits = "" if isinstance(_bare(field.type), inspect.StrType | inspect.BoolType) else f" {_capital(_expected(field.type))}."
     yield f"# {_meaning(field)}{limits}"
     default = field.default if field.default is not msgspec.NODEFAULT else {}  # a dictionary has a factory
-    yield f"{field.name} = {json.dumps(default, ensure_ascii=False)}"
+    yield f"{field.encode_name} = {json.dumps(default, ensure_ascii=False)}"
 
 
 def _bare(kind: inspect.Type) -> inspect.Type:

@@ -26,6 +26,30 @@ Broken = tuple[set[str], str]
 MAX_ROUTES: Final = 500
 
 
+#: The end of a sentence about an unknown zone.
+EXPECTED_ZONE: Final = "expected a time zone of this machine, for example Europe/Berlin (Debian: the package tzdata)"
+
+
+def is_zone(name: str) -> bool:
+    """Return whether this machine has a time zone of this name."""
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, LookupError):
+        return False
+    return True
+
+
+def variable_problem(name: str, value: str) -> str:
+    """Return the end of a sentence about a variable that begins with its name; empty without a fault."""
+    if not re.fullmatch(VARIABLE_NAME, name):
+        return "is not a variable's name; expected at most 32 lower-case letters and _"
+    if name in CALL_VARIABLES:
+        return "is set by the gateway; use another name"
+    if len(value) > MAX_VARIABLE_CHARS:
+        return f"has {len(value)} characters; at most {MAX_VARIABLE_CHARS} are allowed"
+    return "contains a control character, for example a line break; remove it" if CONTROL_CHARACTER.search(value) else ""
+
+
 def broken_route_rules(config: Config) -> Iterator[Broken]:
     """Yield every broken rule of the routes."""
     if len(config.routes) > MAX_ROUTES:
@@ -40,15 +64,8 @@ def broken_route_rules(config: Config) -> Iterator[Broken]:
                 parse(getattr(route, name))
             except ValueError as error:
                 yield {f"{path}.{name}"}, f"{path}.{name}: {error}"
-        try:
-            ZoneInfo(route.zone)
-        except (ValueError, OSError, LookupError):
-            shown = route.zone[:60]
-            yield (
-                {f"{path}.zone"},
-                f'{path}.zone = "{shown}": expected a time zone of this machine, for example Europe/Berlin (Debian: the package '
-                "tzdata)",
-            )
+        if not is_zone(route.zone):
+            yield {f"{path}.zone"}, f'{path}.zone = "{route.zone[:60]}": {EXPECTED_ZONE}'
         ways = [name for name in ("agent", "refuse", "dial") if getattr(route, name)]
         if len(ways) > 1:
             yield {f"{path}.{name}" for name in ways}, f"{path} has {' and '.join(ways)}: expected one of agent, refuse and dial"
@@ -71,11 +88,6 @@ def _variables(path: str, variables: Mapping[str, str]) -> Iterator[Broken]:
     if len(variables) > MAX_VARIABLES:
         yield {path}, f"{path} has {len(variables)} variables; at most {MAX_VARIABLES} are allowed"
     for name, value in variables.items():
-        if not re.fullmatch(VARIABLE_NAME, name):
-            yield {path}, f"{path}.{name[:40]!r} is not a variable's name; expected at most 32 lower-case letters and _"
-        elif name in CALL_VARIABLES:
-            yield {path}, f"{path}.{name} is set by the gateway; use another name"
-        elif len(value) > MAX_VARIABLE_CHARS:
-            yield {path}, f"{path}.{name} has {len(value)} characters; at most {MAX_VARIABLE_CHARS} are allowed"
-        elif CONTROL_CHARACTER.search(value):
-            yield {path}, f"{path}.{name} contains a control character, for example a line break; remove it"
+        if problem := variable_problem(name, value):
+            shown = name if re.fullmatch(VARIABLE_NAME, name) else repr(name[:40])
+            yield {path}, f"{path}.{shown} {problem}"

@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from gw.config import ACCOUNT_ENVIRONMENT, DIALLED, AccountSecrets, Agent, Config, Greeting, host_and_port
+from gw.config.outbound_rules import broken_outbound_rules
 from gw.config.route_rules import broken_route_rules
 from gw.config.store_url import parse_store_url
 from gw.config.tool_rules import broken_tool_rules
@@ -57,6 +58,7 @@ def broken_rules(config: Config, *, needed: frozenset[str], schemas: bool = True
     yield from broken_tool_rules(config, needed=needed, schemas=schemas)
     yield from _budget(config)
     yield from broken_route_rules(config)
+    yield from broken_outbound_rules(config)
 
 
 def is_loopback(host: str) -> bool:

@@ -30,6 +30,7 @@ from gw.control.admin.audit import Audit
 from gw.control.admin.client import read_only
 from gw.control.admin.commands import AdminCommands
 from gw.control.admin.hooks import HookCommands
+from gw.control.admin.lists import ListCommands
 from gw.control.admin.log_levels import LogLevels
 from gw.control.admin.machine import NOTICE_S, MachineState
 from gw.control.admin.server import AdminServer
@@ -42,6 +43,7 @@ from gw.control.calls.status_callbacks import StatusCallbacks
 from gw.control.fleet import Fleet, Lease
 from gw.control.health import Health
 from gw.control.identity import identity_in
+from gw.control.jobs.dial import DialHandler
 from gw.control.jobs.digits import Digits
 from gw.control.jobs.event import event_hooks
 from gw.control.jobs.leave import LeaveHandler
@@ -50,6 +52,7 @@ from gw.control.jobs.service import Handler, Jobs
 from gw.control.jobs.table import Wanted
 from gw.control.jobs.tool import ToolKinds, tool_handlers
 from gw.control.ops_http import OpsHttp
+from gw.control.outbound.service import Outbound
 from gw.control.recording.claims import Claims
 from gw.control.recording.pauses import Pauses
 from gw.control.recording.service import RecordingService
@@ -169,7 +172,19 @@ class Control:
         hooks = event_hooks(config, page, store.call, spool, calls.is_owned, calls.is_over)
         leaves = LeaveHandler(config.server, accounts, calls.is_owned)
         routes = route_handler(config, page)
+        outbound = self._outbound = Outbound(
+            config,
+            store.dials,
+            accounts,
+            disk=spool,
+            wake_jobs=lambda: self._jobs.on_accepted(()),
+            refusal=lambda: "; ".join(self._health.readiness().reasons),
+            send_verdict=server.send_verdict,
+            events=hooks.of_dial,
+        )
+        dialling = [DialHandler(store.dials, outbound, outbound)] if config.signed else []
         handlers: list[Handler] = [*tool_handlers(config, page, digits.of_call), leaves, *pauses.handlers, *hooks.handlers]
+        handlers += dialling
         handlers += [routes] if routes else []
 
         def settle(settled: bus.JobSettled) -> bool:
@@ -318,6 +333,7 @@ class Control:
         commands = {
             **self._commands.table(),
             **HookCommands(spool, jobs, hooks.handlers).table(),
+            **ListCommands(config, store.dials, outbound, accounts).table(),
             **self._retention.commands(),
             **self._machine.commands(),
             **self._fleet.commands(),
@@ -342,7 +358,7 @@ class Control:
         server.answer_jobs_with(jobs.results)
         server.cancel_jobs_with(jobs.cancel)
         server.subscribe(lambda _event: forwarder.notify())
-        acting = (self._recording.recorder, self._status_callbacks, self._transfers, left_calls, self._ops.talk)
+        acting = (self._recording.recorder, self._status_callbacks, self._transfers, left_calls, outbound, self._ops.talk)
         for part in (spending, turns, *acting):
             server.subscribe(part.on_event)
 
@@ -370,6 +386,7 @@ class Control:
         self._fleet.start()
         self._recording.reconciler.start()
         self._jobs.start()
+        self._outbound.start()
         self._status_callbacks.start()
         self._retention.start()
         self._spawn(self._watch_orphans)
@@ -432,6 +449,7 @@ class Control:
         """Pass on a stored event. Raises StoreUnavailable."""
         self._spending.on_stored(event)
         self._status_callbacks.on_stored(event)
+        self._outbound.on_stored(event)
 
     def _spawn(self, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
         greenlet = gevent.spawn(work)
@@ -471,6 +489,7 @@ class Control:
                 self._status_callbacks.stop(timeout_s=request_s)
                 self._recording.recorder.stop(timeout_s=request_s)
                 self._transfers.stop(timeout_s=request_s)
+                self._outbound.stop(timeout_s=request_s)
                 self._jobs.stop(timeout_s=request_s)
                 self._lost.stop()
                 self._forwarder.stop()

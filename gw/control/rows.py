@@ -49,6 +49,44 @@ class ListedGateway(GatewayRow, frozen=True, kw_only=True):
     heartbeat_age_s: float
 
 
+#: States of a line of a list. waiting: for its next dial. claimed: Twilio may have the request. placed: Twilio has the call.
+#: done: no further dial. unknown: Twilio's answer was lost, and Twilio lists no such call.
+DialState = Literal["waiting", "claimed", "placed", "done", "unknown"]
+
+
+class DialListRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One list of numbers to dial."""
+
+    list_id: str
+    name: str
+    from_number: str
+    account: str
+    total: int
+    created_at: float
+
+
+class DialRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a list."""
+
+    list_id: str
+    n: int
+    to_number: str
+    agent: str
+    zone: str
+    variables: dict[str, str]
+    state: DialState
+    attempts: int
+    lost: int = 0
+    next_at: float
+    claim: str | None = None
+    claimed_at: float | None = None
+    call_sid: str | None = None
+    answered_by: str | None = None
+    result: str | None = None
+    detail: str | None = None
+    ended_at: float | None = None
+
+
 class CallRow(msgspec.Struct, frozen=True, kw_only=True):
     """One call."""
 

@@ -225,7 +225,7 @@ class BusClient:
                     elif isinstance(command, bus.Answer):
                         if (result := self._open.get(command.n)) is not None:
                             result.set(command)
-                    elif isinstance(command, bus.HangUp | bus.Drain | bus.Budget | bus.JobSettled):
+                    elif isinstance(command, bus.HangUp | bus.Drain | bus.Budget | bus.JobSettled | bus.AnsweredBy):
                         self._on_command(command)
         finally:
             status_sender.kill(block=False)

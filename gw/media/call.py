@@ -25,7 +25,7 @@ from time import monotonic
 from typing import Final
 
 from gw import bus
-from gw.call.audio.playout import RECORDED
+from gw.call.audio.playout import MESSAGE, RECORDED
 from gw.call.cost.budget import Level
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.inputs import Input
@@ -34,6 +34,7 @@ from gw.call.quality import Quality
 from gw.call.resume import LEFT, TURNS_PER_STREAM
 from gw.call.state import CallState, Reason, Result, result_of
 from gw.call.turns import Turn, Turns
+from gw.call.variables import carried
 from gw.config import Agent, Config, Route
 from gw.media.ai_side import AiSide
 from gw.media.call_ending import CallEnding
@@ -53,6 +54,8 @@ from gw.protocol.twilio import Start
 log = logging.getLogger(__name__)
 
 _MS: Final = 1000.0
+#: Longest verdict that is noted: Twilio's words are shorter.
+MAX_VERDICT_CHARS: Final = 40
 
 
 class Call:
@@ -93,7 +96,17 @@ class Call:
         self._now_ms = partial(_call_ms, self._began_ms, self.events)
         route_id = start.parameters.get("route", "")
         self.digits = CallDigits(context, self.events, self.uplink, guard, self.ending.on_crash)
-        self.tools = CallTools(self.events, self.ai, self.digits, context.config.tools, facts, self._now_ms, agent, route_id)
+        self.tools = CallTools(
+            self.events,
+            self.ai,
+            self.digits,
+            context.config.tools,
+            facts,
+            self._now_ms,
+            agent,
+            route_id,
+            carried(start.parameters),
+        )
         self.dialogue = CallDialogue(
             context,
             agent,
@@ -162,6 +175,18 @@ class Call:
     def on_frames_back(self) -> None:
         """Handle the end of such a pause."""
         self.dialogue.on(given.FramesBack())
+
+    def on_answered_by(self, verdict: str) -> None:
+        """Handle Twilio's verdict on the party that answered: a machine is left the message, and the call ends."""
+        party = given.party_of(verdict)
+        if party is None or not self.events.note("answered_by", verdict=verdict[:MAX_VERDICT_CHARS]):
+            return
+        path = self.context.config.outbound.voicemail
+        audio = self.context.greetings.get(path, b"") if party == "machine" else b""
+        log.info("the call was answered by: %s", verdict[:MAX_VERDICT_CHARS], extra={"call_sid": self.sid})
+        if self.dialogue.may_play_message(party, len(audio) // BYTES_PER_MS):
+            self.downlink.play(MESSAGE, MESSAGE, audio)
+            self.downlink.end_response(MESSAGE)
 
     # -- the agent --------------------------------------------------------------------------------------------------------
 

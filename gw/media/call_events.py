@@ -19,6 +19,7 @@ from gw import bus
 from gw.call.limits import Allowance, event_allowance
 from gw.call.resume import LEFT, parse_resumed
 from gw.call.turns import Turn
+from gw.call.variables import given
 from gw.media.shared.context import MediaContext
 from gw.protocol.hooks.tool_call import CallFacts
 from gw.protocol.twilio import Start
@@ -98,7 +99,7 @@ class CallEvents:
             from_=parameters.get("caller", ""),
             to=parameters.get("called", ""),
             started_at=began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            variables=dict(variables),
+            variables={**variables, **given(parameters)},
         )
 
     def may_emit(self, kind: str) -> bool:

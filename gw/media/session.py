@@ -137,6 +137,16 @@ class Session:
             log.exception("a job's result failed", extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value})
             self.end(Reason.INTERNAL_ERROR, f"job: {type(error).__name__}: {error}"[:500])
 
+    def on_answered_by(self, verdict: str) -> None:
+        """Take Twilio's verdict on the party that answered. A failure ends this call alone; never raises, and never waits."""
+        if self._call is None:
+            return
+        try:
+            self._call.on_answered_by(verdict)
+        except Exception as error:
+            log.exception("a verdict failed", extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value})
+            self.end(Reason.INTERNAL_ERROR, f"verdict: {type(error).__name__}: {error}"[:500])
+
     def check_or_end(self, now_s: float) -> None:
         """Check this call, and end it if the check itself fails. Never raises, so the watchdog reaches the next call."""
         try:

@@ -236,6 +236,9 @@ class Worker:
         elif isinstance(command, bus.JobSettled):
             if (call := self.context.calls.get(command.call_sid)) is not None:
                 call.on_job_settled(command)
+        elif isinstance(command, bus.AnsweredBy):
+            if (call := self.context.calls.get(command.call_sid)) is not None:
+                call.on_answered_by(command.verdict)
         elif isinstance(command, bus.HangUp):
             call = self.context.calls.get(command.call_sid)
             if call is not None:

@@ -105,6 +105,7 @@ commands = st.one_of(
     st.builds(bus.Budget, day=text, day_usd=st.none() | real, callers=st.dictionaries(text, real, max_size=3)),
     st.builds(bus.VersionRefused, version=number, why=text),
     st.builds(bus.JobSettled, id=text, call_sid=text, outcome=text, output=text),
+    st.builds(bus.AnsweredBy, call_sid=text, verdict=text),
     st.builds(
         bus.Answer,
         n=number,
@@ -131,7 +132,7 @@ def test_the_strategies_cover_every_message() -> None:
     assert {kind.__name__ for kind in bus._Message.__subclasses__()} == {
         *("CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "Usage", "CallEvent", "Webhook", "JobWanted"),
         *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ask", "JobsOpen", "JobCancelled"),
-        *("Ack", "HangUp", "Drain", "Budget", "Answer", "VersionRefused", "JobSettled"),
+        *("Ack", "HangUp", "Drain", "Budget", "Answer", "VersionRefused", "JobSettled", "AnsweredBy"),
     }
 
 

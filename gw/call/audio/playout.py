@@ -31,6 +31,8 @@ MAX_ITEMS: Final = 8
 HOLDING: Final = "holding"
 #: Those of a recorded greeting. The AI gets its text under another name.
 RECORDED: Final = "recorded"
+#: Those of the message for an answering machine. The AI does not have this item.
+MESSAGE: Final = "message"
 
 
 class ResponseMark(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 from gw.call.digits import Shortfall
 from gw.call.state import Reason
 
-#: Cause of an interruption. model: the AI. cut: long speech. cut_words: the words of shorter speech.
-Verdict = Literal["model", "cut", "cut_words"]
+#: Cause of an interruption. model: the AI. cut: long speech. cut_words: the words of shorter speech. machine: no person answered.
+Verdict = Literal["model", "cut", "cut_words", "machine"]
 #: Origin of a tool's output. settled: control. ok: the agent hung up. started: it runs in the background. yielded: it waited for
 #: the AI to continue, which it does. not_paused: the recording could not be paused. The others are errors.
 ToolOutcome = Literal[

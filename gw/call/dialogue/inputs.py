@@ -6,7 +6,7 @@ Identifiers are the AI's own; the machine only compares them. Times are passed b
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gw.call.digits import Asked
 from gw.call.state import Reason
@@ -154,6 +154,30 @@ class Recorded(NamedTuple):
     length_ms: int
 
 
+#: The party that answered an outbound call.
+Party = Literal["person", "machine", "fax"]
+
+
+def party_of(verdict: str) -> Party | None:
+    """Return the party of Twilio's verdict; None while an answering machine still speaks its announcement.
+
+    Source: Twilio, Answering Machine Detection: human | machine_start | machine_end_* | fax | unknown.
+    """
+    if verdict == "machine_start":
+        return None
+    return "machine" if verdict.startswith("machine") else "fax" if verdict == "fax" else "person"
+
+
+class AnsweredBy(NamedTuple):
+    """Twilio's verdict on the party that answered an outbound call. May come late, twice and wrong.
+
+    `message_ms`: length of the message that is left to an answering machine; 0: none.
+    """
+
+    party: Party
+    message_ms: int = 0
+
+
 class FramesMissing(NamedTuple):
     """No audio frame of the caller came for 150 ms."""
 
@@ -221,6 +245,7 @@ Input = (
     | Delayed
     | Key
     | Recorded
+    | AnsweredBy
     | FramesMissing
     | FramesBack
     | StreamEnded

@@ -142,6 +142,7 @@ class Dialogue:
     collection: Collection | None = None  # digits that the caller types for an open tool
     filling: str = ""  # the tool for which the agent was asked to say a filler; one filler bridges one wait
     # the end
+    party: str = ""  # Twilio's first verdict: person, machine or fax
     closing: Reason | None = None
     has_spoken: bool = False  # the agent's last words were queued whole
     has_asked_goodbye: bool = False
@@ -611,11 +612,15 @@ class Dialogue:
         if self.response is Response.ACTIVE:
             self._drop_response(cancel=self.rules.interruptions == "gateway")
         elif self.response is Response.REQUESTED:
-            self.response, self.answer_by, self.cancel_by = Response.CUT, NEVER, self.now + limits.CANCEL_MS
-            self.cut_requests += 1
-            self.out.append(do.Cancel())
+            self._cancel_request()
         self._discard()
         self._cancel_tools()
+
+    def _cancel_request(self) -> None:
+        """Give up a response that the AI has not begun: it begins and ends it."""
+        self.response, self.answer_by, self.cancel_by = Response.CUT, NEVER, self.now + limits.CANCEL_MS
+        self.cut_requests += 1
+        self.out.append(do.Cancel())
 
     def _cancel_tools(self) -> None:
         """Give up the tools that an interruption ends."""
@@ -738,6 +743,27 @@ class Dialogue:
         self._expect_heard(event.length_ms)
         self._protect()
         self.out.append(do.Play())
+
+    def _on_answered_by(self, event: given.AnsweredBy) -> None:
+        """End a call that no person answered: after the message, if there is one. The first verdict counts."""
+        if self.party:
+            return
+        self.party = event.party
+        if event.party == "person":
+            return
+        if self.response is Response.ACTIVE:
+            self._drop_response(cancel=True)
+        elif self.response is Response.REQUESTED:
+            self._cancel_request()
+        if self.plays:
+            self.out.append(do.Interrupt("machine"))
+            self._on_heard_out()
+        self._release()
+        self._begin_closing(Reason.MACHINE, self.rules.goodbye_ms)
+        if event.party == "machine" and event.message_ms:
+            self.plays = True
+            self._expect_heard(event.message_ms)
+            self.out.append(do.Play())
 
     def _protect(self) -> None:
         if self.rules.protect_greeting_ms:
@@ -1224,7 +1250,7 @@ class Dialogue:
         assert self.closing is not None
         self._close_collection()
         self.phase = Phase.ENDED
-        speak = not hung_up and not (self.has_spoken and not self.plays)
+        speak = not hung_up and self.closing is not Reason.MACHINE and not (self.has_spoken and not self.plays)
         self.out.append(do.End(self.closing, speak))
 
 
@@ -1260,6 +1286,7 @@ _HANDLERS: Final[dict[type, Callable[[Dialogue, Any], None]]] = {
     given.Delayed: Dialogue._on_delayed,
     given.Key: Dialogue._on_key,
     given.Recorded: Dialogue._on_recorded,
+    given.AnsweredBy: Dialogue._on_answered_by,
     given.FramesMissing: Dialogue._on_frames_missing,
     given.FramesBack: Dialogue._on_frames_back,
     given.StreamEnded: Dialogue._on_stream_ended,

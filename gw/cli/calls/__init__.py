@@ -1,6 +1,7 @@
-"""`calls`: lists, shows, explains, follows, ends, transfers and removes calls.
+"""`calls`: lists, shows, explains, follows, ends, transfers and removes calls; dials lists of numbers.
 
 dial            `call`: places a call
+dial_list       `calls dial`: dials a list of numbers
 explain         `calls explain`: prints findings and the timeline
 findings        findings and the timeline of one call, from the store's rows
 reason_words    the meaning of each reason
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -34,7 +36,7 @@ RECENT: Final = 200
 
 @click.group(epilog=EXIT_CODES)
 def calls() -> None:
-    """List, show, explain, follow, end, transfer and remove calls.
+    """List, show, explain, follow, end, transfer and remove calls; dial a list of numbers.
 
     \b
     The newest twenty:              gateway.py calls list
@@ -46,6 +48,7 @@ def calls() -> None:
     End a call:                     gateway.py calls hangup CA0123
     Transfer a call to a person:    gateway.py calls transfer CA0123 --to +15551234567
     Remove everything about it:     gateway.py calls forget CA0123
+    Dial a list of numbers:         gateway.py calls dial list.csv
     """
 
 
@@ -74,11 +77,11 @@ def complete_sid(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
     ]
 
 
-def dialled(_: click.Context, parameter: click.Parameter, value: str) -> str:
+def dialled(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Check a party that Twilio can dial. Raises click.BadParameter."""
     from gw.config import DIALLED
 
-    if DIALLED.fullmatch(value):
+    if value is None or DIALLED.fullmatch(value):
         return value
     raise click.BadParameter(f"{value!r} is neither a number in E.164, such as +15551234567, nor sip:user@host")
 
@@ -279,6 +282,35 @@ def forget(settings: Settings, call_sid: str, twilio: bool, yes: bool, as_json: 
     parts += [f"the file {done['file']}"] if done["file"] else []
     lines = [f"{sid} was removed from", *(f"  {part}" for part in parts), *(f"Note: {one}." for one in done["remains"])]
     print_answer(done, "\n".join(lines), as_json=as_json)
+
+
+@calls.command(
+    "dial",
+    short_help="Dial a list of numbers.",
+    epilog="\b\nExamples:\n"
+    "  gateway.py calls dial list.csv --from +15557654321 --dry-run\n"
+    "  gateway.py calls dial list.csv --agent reminder --out results.csv\n"
+    "  gateway.py calls dial list.csv --json | jq -c 'select(.what == \"dial\")'\n\n" + EXIT_CODES,
+)
+@click.argument("path", metavar="LIST.CSV", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--from", "caller", callback=dialled, help="Caller ID. Default: outbound.from.")
+@click.option("--agent", default="default", show_default=True, help="The agent of lines without their own.")
+@click.option("--account", default="", metavar="NAME", help="The Twilio account, as with `call`.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File of the results. Default: LIST.results.csv.")
+@click.option("--dry-run", is_flag=True, help="Check the list, and show what would be dialled.")
+@click.option("--unknown", is_flag=True, help="Dial the numbers again whose outcome is unknown.")
+@gateway_options
+def dial_numbers(settings: Settings, caller: str | None, **options: Any) -> None:
+    """Dial each number of LIST.CSV, at the pace and in the hours of [outbound], and again as outbound.retries permits.
+
+    The file has a header: `to`, and optionally `agent`, `zone` (the callee's) and `var_NAME` for {{NAME}} in the agent's
+    texts. All of it is checked before the first dial. Ctrl-C lets the rest wait, and the same command continues the same file.
+    With --json every line is one object: `dial` for each dial that ended, `progress`, and `result` at the end. Exit code 1 if the
+    list is invalid or stops, or if the outcome of a dial is unknown.
+    """
+    from gw.cli.calls.dial_list import Options, dial
+
+    dial(settings, Options(caller=caller or "", **options))
 
 
 def _one(settings: Settings, call_sid: str) -> CallDetails:

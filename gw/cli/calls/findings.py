@@ -468,6 +468,8 @@ def event_sentence(event: EventRow) -> str:
         case _ if kind.startswith("fallback"):
             reason = kind.partition(": ")[2] or str(data.get("reason", ""))
             return f"the AI was given up: {ENDINGS.get(reason, reason)}"
+        case "answered_by":
+            return f"Twilio's verdict on who answered: {data.get('verdict')}"
         case "keys":
             return f"the caller pressed [{data.get('count')} {'key' if data.get('count') == 1 else 'keys'}]"
         case "recording_off":

@@ -14,6 +14,7 @@ ENDINGS: Final[dict[str, str]] = {
     Reason.IDLE_LIMIT: "no speech for media.idle_limit_s, or after the idle prompts",
     Reason.DURATION_LIMIT: "it reached media.max_call_s",
     Reason.BUDGET: "a limit of [budget] was reached",
+    Reason.MACHINE: "an answering machine or a fax machine took the outbound call",
     Reason.SHUTDOWN: "the gateway stopped or was reloaded, and the time for live calls was over",
     Reason.START_TIMEOUT: "the stream sent no start message",
     Reason.WRONG_ACCOUNT: "the stream belongs to another Twilio account",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import logging
 import time
+import uuid
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
@@ -22,6 +23,9 @@ from gw.config import DIALLED, NO_TALK, Config, host_and_port, talk_url
 from gw.control.admin.audit import Audit
 from gw.control.admin.server import Command, CommandError, NoArguments, acts, reads
 from gw.control.bus.server import BusServer
+from gw.control.outbound.list_file import variables_problems
+from gw.control.outbound.plan import FINAL
+from gw.control.outbound.service import call_request
 from gw.control.recording.pauses import Pauses
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
@@ -73,6 +77,13 @@ class _Dial(msgspec.Struct, forbid_unknown_fields=True):
     caller: Dialled
     agent: str = "default"
     account: str = ""  # the main one
+    variables: dict[str, str] = {}
+    amd: bool = False
+
+
+class _DialStatus(msgspec.Struct, forbid_unknown_fields=True):
+    call_sid: Sid
+    account: str = ""
 
 
 class _Poison(msgspec.Struct, forbid_unknown_fields=True):
@@ -134,6 +145,7 @@ class AdminCommands:
             "hangup": acts(_Call, self._hangup),
             "transfer": acts(_Transfer, self._transfer),
             "dial": acts(_Dial, self._dial),
+            "dial_status": reads(_DialStatus, self._dial_status),
             "talk": acts(NoArguments, lambda _: self._talk()),
             "recordings": reads(_Recordings, lambda args: self._store.recordings(limit=args.limit, state=args.state)),
             "recordings_retry": acts(_Call, self._retry_recording),
@@ -240,26 +252,31 @@ class AdminCommands:
 
     def _dial(self, args: _Dial) -> Any:
         """Let Twilio place a call and connect it to this gateway when it is answered."""
-        self._require_credentials()
-        account = self._accounts.named(args.account)
-        if account is None:
-            names = ", ".join(one.name for one in self._accounts if one.name)
-            known = f"use one of: {names}" if names else "there is no [twilio.accounts.NAME]"
-            raise CommandError("not_found", f"no account {args.account!r}; {known}")
+        account = account_named(self._accounts, args.account)
         if args.agent not in self._config.agents:
             raise CommandError("not_found", f"no agent {args.agent!r}; use one of: {', '.join(sorted(self._config.agents))}")
         readiness = self._status()["readiness"]
         if not readiness["ready"]:
             raise CommandError("unavailable", f"the gateway accepts no call now: {'; '.join(readiness['reasons'])}")
-        public = self._config.server.public_base
-        url = f"{public}/twilio/voice?agent={args.agent}"
+        if problems := variables_problems(args.variables):
+            raise CommandError("bad_request", "; ".join(problems))
+        dial = f"call-{uuid.uuid4().hex[:12]}"
+        request = call_request(self._config, dial, args.to, args.caller, args.agent, args.variables, amd=args.amd)
         try:
-            status_url = f"{public}/twilio/status"
-            call_sid = account.rest.create_call(to=args.to, caller=args.caller, url=url, status_callback=status_url)
+            call_sid = account.rest.create_call(request)
         except RestError as error:
             unclear = "; it may ring anyway" if error.kind in ("timeout", "server") else ""
             raise CommandError("failed", f"Twilio did not place the call: {error}{unclear}") from error
         return {"call_sid": call_sid, "to": args.to, "from": args.caller, "agent": args.agent, "account": account.name}
+
+    def _dial_status(self, args: _DialStatus) -> Any:
+        """Ask Twilio about a call that was placed."""
+        account = account_named(self._accounts, args.account)
+        try:
+            call = account.rest.fetch_call(args.call_sid)
+        except RestError as error:
+            raise CommandError(_code_of(error), f"Twilio does not report the call: {error}") from error
+        return {"call_sid": args.call_sid, **call._asdict(), "is_over": call.status in FINAL}
 
     def _talk(self) -> Any:
         """Return the talk page's URL, which has its key."""
@@ -304,6 +321,18 @@ class AdminCommands:
             took_s = time.monotonic() - began_s
             level = logging.INFO if error.kind in ("gone", "not_in_progress") else logging.WARNING
             log.log(level, "Twilio did not end a call, after %.1f s: %s", took_s, error, extra={"call_sid": call_sid})
+
+
+def account_named(accounts: Accounts, name: str) -> Account:
+    """Return an account by its name, empty for the main one. Raises CommandError."""
+    if not accounts:
+        raise CommandError("failed", "there are no Twilio credentials")
+    account = accounts.named(name)
+    if account is None:
+        names = ", ".join(one.name for one in accounts if one.name)
+        known = f"use one of: {names}" if names else "there is no [twilio.accounts.NAME]"
+        raise CommandError("not_found", f"no account {name!r}; {known}")
+    return account
 
 
 def _event_of(body: bytes) -> dict[str, Any]:

@@ -160,6 +160,11 @@ class BusServer:
         """Send a job's result to the worker of its call. Returns False when no connected worker owns the call."""
         return self._send(settled.call_sid, settled)
 
+    def send_verdict(self, call_sid: str, verdict: str) -> bool:
+        """Send the call's worker Twilio's verdict on the party that answered. Returns False when no connected worker owns it."""
+        worker = self._owner(call_sid)
+        return worker is not None and worker.version >= 3 and self._send(call_sid, bus.AnsweredBy(call_sid, verdict))
+
     def drain(self, on: bool) -> int:
         """Send a drain, or its end, to every worker, also to those that connect later. Returns the number sent now."""
         self._draining = on

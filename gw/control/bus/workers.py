@@ -63,6 +63,7 @@ class WorkerRecord:
         "pid",
         "status",
         "taking",
+        "version",
     )
 
     def __init__(self, hello: bus.Hello, holds: deque[HoldView]) -> None:
@@ -71,6 +72,7 @@ class WorkerRecord:
         self.index = hello.worker
         self.instance = hello.instance
         self.pid = hello.pid
+        self.version = hello.version  # of the bus
         self._birth = birth_of(hello.pid)
         self._calls = len(hello.calls)
         self.link: BusLink | None = None

@@ -10,4 +10,5 @@ digits      sensitive digits that callers typed, in memory
 event       jobs of the kind `event` and an endpoint: at least once, in sequence
 leave       jobs of kind `leave`: transfers and digits, for which a call leaves its stream, at most once
 route       jobs of kind `route`: the question who answers a call, once for each call
+dial        jobs of kind `dial`: calls that Twilio places, at most once
 """

@@ -25,6 +25,7 @@ from gw.call.resume import RESUMABLE
 from gw.call.state import Reason
 from gw.config import Config, EventHook
 from gw.control.jobs import lifecycle, table
+from gw.control.jobs.dial import DialEnded
 from gw.control.jobs.lifecycle import EVENT, Again, Ended, Job, Outcome, Rewritten
 from gw.control.jobs.service import Disk
 from gw.control.jobs.table import Wanted
@@ -60,6 +61,8 @@ TRANSFER_S: Final = 180.0
 #: Two times of one moment: the store has microseconds.
 _SAME_S: Final = 0.001
 _HOUR_S: Final = 3600.0
+#: Names in the event that differ from those of DialEnded.
+_DIAL_NAMES: Final = {"is_last": "last", "list_name": "list"}
 
 
 class Answer(Protocol):
@@ -117,6 +120,22 @@ class EventHandler:
             return None
         deadline_at = now + self.hook.give_up_h * _HOUR_S
         job = lifecycle.want(draft.id, self.kind, draft.call_sid, encode_draft(draft), deadline_at=deadline_at, now=now)
+        return Wanted(job, self.capacity)
+
+    def of_dial(self, ended: DialEnded, now: float) -> Wanted | None:
+        """Return the job of a dial's end, if the endpoint receives such events. The same end has the same id."""
+        if self.is_stopped or "dial.ended" not in self.hook.types:
+            return None
+        key = hashlib.sha256(f"{self.kind} {ended.dial}".encode()).hexdigest()[:32]
+        draft = Draft(id=f"evt_{key}", type="dial.ended", at=ended.at, call_sid=ended.call_sid)
+        facts = CallFacts(
+            sid=ended.call_sid, agent=ended.agent, direction="outbound-api", from_=ended.caller, to=ended.to, started_at=""
+        )
+        names = ("dial", "result", "status", "answered_by", "attempt", "is_last", "list_name", "line")
+        data = {_DIAL_NAMES.get(name, name): getattr(ended, name) for name in names}
+        body = complete(draft, iso_time(ended.at), facts, data)
+        deadline_at = now + self.hook.give_up_h * _HOUR_S
+        job = lifecycle.want(draft.id, self.kind, ended.call_sid or ended.dial, body, deadline_at=deadline_at, now=now)
         return Wanted(job, self.capacity)
 
     def repeats(self, job: Job) -> float | None:
@@ -212,6 +231,12 @@ class EventHooks:
         """Return the jobs of a bus event, one for each endpoint that receives it."""
         now = time.time()
         found = (handler.of_event(event, now) for handler in self.handlers)
+        return [wanted for wanted in found if wanted is not None]
+
+    def of_dial(self, ended: DialEnded) -> Sequence[Wanted]:
+        """Return the jobs of a dial's end, in the same way."""
+        now = time.time()
+        found = (handler.of_dial(ended, now) for handler in self.handlers)
         return [wanted for wanted in found if wanted is not None]
 
 

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import gevent
 
@@ -102,7 +102,8 @@ class LeaveHandler:
         """Return the TwiML for the call."""
         base, back = self._server.public_base, self._server.way_back
         route = f"&route={quote(leave.route, safe='')}" if leave.route else ""
-        action_url = f"{base}/twilio/action{back}?left={leave.key}{route}"
+        carried = f"&{urlencode(leave.carried)}" if leave.carried else ""
+        action_url = f"{base}/twilio/action{back}?left={leave.key}{route}{carried}"
         if leave.tool == SEND_DIGITS:
             return twiml.play_digits(f"ww{leave.digits}", action_url)
         whisper_url = f"{base}/twilio/whisper{back}?call={call_sid}&key={leave.key}" if leave.whisper else ""

@@ -85,6 +85,12 @@ def insert(db: sqlite3.Connection, wanted: Sequence[Wanted], now: float) -> list
     return accepted
 
 
+def renew(db: sqlite3.Connection, wanted: Wanted, now: float) -> list[Job]:
+    """Add a job in the place of a settled one with its id. An open one stays."""
+    db.execute(f"DELETE FROM jobs WHERE id = ? AND {_SETTLED}", (wanted.job.id,))
+    return insert(db, [wanted], now)
+
+
 def turn(
     db: sqlite3.Connection,
     ended: Iterable[Change],

@@ -60,6 +60,11 @@ def sweep(store: Store, before: float, policy: Policy, *, dry_run: bool = False)
     if not dry_run:
         for page, took_s in _pages(lambda limit, after: store.purge_events(before, limit, after)):
             yield Swept(0, page.removed, took_s)
+        while True:
+            began_s = time.monotonic()
+            if not store.purge_dials(before, MAX_CALLS):
+                return
+            yield Swept(0, 0, time.monotonic() - began_s)
 
 
 def _pages(one: Callable[[int, Place | None], Page]) -> Iterator[tuple[Page, float]]:

@@ -9,6 +9,7 @@ StoreError for a permanent one. Only control uses the store.
     events, values                         events to rows that fit
     gateways                               who holds an id, and who is heard
     recordings                             claims and states of recordings
+    dials                                  lists of numbers, and claims of their dials
     reads                                  rows for control and the commands
     retention, backup                      removal of calls; a copy of the file
 """
@@ -35,6 +36,7 @@ from gw.control.rows import (
 )
 from gw.control.store import gateways, migrations, reads, retention
 from gw.control.store import recordings as claims
+from gw.control.store.dials import Dials
 from gw.control.store.engine import open_backend
 from gw.control.store.events import Rows, Stamped, apply, merge
 from gw.control.store.faults import StoreError, StoreMisconfigured, StoreUnavailable
@@ -73,6 +75,7 @@ class Store:
         """Open no connection yet. Raises ConfigError for an invalid `store.url`."""
         self._backend = open_backend(config, password)
         self._fit = Fit()
+        self.dials = Dials(self._backend, self._fit)
 
     @property
     def cut_values(self) -> int:
@@ -259,6 +262,10 @@ class Store:
     def purge_events(self, before: float, limit: int, after: Place | None = None) -> Page:
         """Remove the old events of one page that are of no stored call."""
         return self._backend.write(lambda c: retention.purge_events(c, before, limit, after))
+
+    def purge_dials(self, before: float, limit: int) -> int:
+        """Remove an old list of numbers, or some of its lines. Returns the number of lines removed; 0 without such a list."""
+        return self._backend.write(lambda c: retention.purge_dials(c, before, limit))
 
     def forget(self, call_sid: str) -> dict[str, int]:
         """Remove everything about a call. Returns the number of rows removed from each table."""

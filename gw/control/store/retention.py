@@ -17,7 +17,7 @@ from gw.control.store import tables
 from gw.control.store.reads import PAGE, columns_of
 from gw.control.store.recordings import SETTLED
 from gw.control.store.sqlite_file import shrink
-from gw.control.store.tables import calls, events, leases, recordings
+from gw.control.store.tables import calls, dial_lists, dials, events, leases, recordings
 
 #: Pages of an SQLite file that a transaction returns to the file system.
 SHRINK_PAGES: Final = 2_000
@@ -81,11 +81,27 @@ def purge_events(connection: Connection, before: float, limit: int, after: Place
     return Page(len(chosen), (page[-1][0], page[-1][1]) if len(page) == limit else None)
 
 
+def purge_dials(connection: Connection, before: float, limit: int) -> int:
+    """Remove a list that is older than an epoch time, or some of its lines. Returns the number of lines removed."""
+    old = select(dial_lists.c.list_id).where(dial_lists.c.created_at < before).order_by(dial_lists.c.created_at).limit(1)
+    list_id = connection.execute(old).scalar()
+    if list_id is None:
+        return 0
+    lines = list(connection.execute(select(dials.c.id).where(dials.c.list_id == list_id).limit(limit)).scalars())
+    connection.execute(delete(dials).where(dials.c.id.in_(lines)))
+    if len(lines) < limit:
+        connection.execute(delete(dial_lists).where(dial_lists.c.list_id == list_id))
+    _shrink(connection)
+    return max(1, len(lines))
+
+
 def forget(connection: Connection, call_sid: str) -> dict[str, int]:
     """Remove everything about a call. Returns the number of rows removed from each table."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA secure_delete=ON")  # of this connection; overwrites what is removed
     removed = {table.name: connection.execute(delete(table).where(table.c.call_sid == call_sid)).rowcount for table in _PARTS}
+    of_call = dials.update().where(dials.c.call_sid == call_sid)
+    connection.execute(of_call.values(to_number="", variables={}, state="done"))  # the line stays, and is not dialled again
     _shrink(connection)
     return removed
 

@@ -227,6 +227,46 @@ call_usage = Table(
     **_MYSQL,
 )
 
+dial_lists = Table(
+    "dial_lists",
+    metadata,
+    Column("list_id", String(SID_CHARS), primary_key=True),  # of the file's name and content
+    Column("name", String(NUMBER_CHARS), nullable=False),
+    Column("from_number", String(NUMBER_CHARS), nullable=False),
+    Column("account", String(SID_CHARS), nullable=False),  # a name of the configuration; empty: the main one
+    Column("total", Integer, nullable=False),
+    Column("created_at", Moment(), nullable=False),
+    **_MYSQL,
+)
+
+dials = Table(
+    "dials",
+    metadata,
+    _id(),
+    Column("list_id", String(SID_CHARS), nullable=False),
+    Column("n", Integer, nullable=False),  # line of the file
+    Column("to_number", String(NUMBER_CHARS), nullable=False),
+    Column("agent", String(SID_CHARS), nullable=False),
+    Column("zone", String(SID_CHARS), nullable=False),
+    Column("variables", JSON(none_as_null=True), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),  # dials claimed so far
+    Column("lost", Integer, nullable=False),  # of these, dials whose request Twilio did not get
+    Column("next_at", Moment(), nullable=False),  # not before
+    Column("claim", String(SID_CHARS)),  # the job of the latest dial
+    Column("claimed_at", Moment()),
+    Column("call_sid", String(SID_CHARS)),  # of the latest dial
+    Column("answered_by", String(SID_CHARS)),  # by Twilio's detection
+    Column("result", String(SID_CHARS)),  # of the latest dial
+    Column("detail", String(DETAIL_CHARS)),
+    Column("ended_at", Moment()),
+    UniqueConstraint("list_id", "n", name="uq_dials_list_id_n"),
+    Index("ix_dials_state_list_id_next_at", "state", "list_id", "next_at"),
+    Index("ix_dials_list_id_ended_at", "list_id", "ended_at"),
+    Index("ix_dials_call_sid", "call_sid"),
+    **_MYSQL,
+)
+
 events = Table(
     "events",
     metadata,

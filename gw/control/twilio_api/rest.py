@@ -10,10 +10,12 @@ Never retries, never decides what follows, never logs a parameter.
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
@@ -40,8 +42,10 @@ from gw.errors import text_of
 POOL_CONNECTIONS: Final = 16
 #: Twilio's name of a call's present recording.
 CURRENT: Final = "Twilio.CURRENT"
-#: Recordings listed of one call; the gateway makes one.
+#: Recordings listed of one call; the gateway makes one. Also the calls listed to one number.
 MAX_LISTED: Final = 50
+#: Difference allowed between Twilio's clock, in whole seconds, and this machine's.
+CLOCK_S: Final = 5.0
 #: Upper bound on the download of one recording; an interrupted one continues later.
 MEDIA_S: Final = 600.0
 #: Bytes of a recording read in one piece, and of a refusal.
@@ -92,6 +96,25 @@ class _Http(TwilioHttpClient):  # type: ignore[misc]
         params = {"RequestedChannels": "2"} if channels == 2 else {}  # Twilio refuses it for a mono recording: 16113
         session: requests.Session = self.session
         return session.get(url, params=params, headers=headers, auth=auth, stream=True, timeout=self.timeout)
+
+
+class CallRequest(NamedTuple):
+    """A call that Twilio is to place. `amd_url` receives the verdict about an answering machine; empty: none is wanted."""
+
+    to: str
+    caller: str
+    url: str
+    status_url: str
+    amd_url: str = ""
+    ring_s: int = 60
+
+
+class CallStatus(NamedTuple):
+    """A call's status at Twilio, its verdict about an answering machine, and the length of a call that is over."""
+
+    status: str
+    answered_by: str
+    duration_s: int | None
 
 
 class Media(NamedTuple):
@@ -172,16 +195,40 @@ class TwilioRest:
         except requests.RequestException as error:
             raise _transport(error) from error
 
-    def create_call(self, *, to: str, caller: str, url: str, status_callback: str) -> str:
+    def create_call(self, request: CallRequest) -> str:
         """Call a number; once it is answered, Twilio requests `url`. Returns the call's SID.
 
         Not idempotent: after `timeout` or `server` the phone may ring. Raises RestError.
         """
-        options = {"status_callback": status_callback, "status_callback_method": "POST", "status_callback_event": ["completed"]}
-        call = self._bounded(lambda: self._client.calls.create(to=to, from_=caller, url=url, method="POST", **options))
+        options: dict[str, Any] = {
+            "to": request.to,
+            "from_": request.caller,
+            "url": request.url,
+            "method": "POST",
+            "status_callback": request.status_url,
+            "status_callback_method": "POST",
+            "status_callback_event": ["completed"],
+            "timeout": request.ring_s,
+        }
+        if request.amd_url:
+            options["machine_detection"] = "DetectMessageEnd"
+            options["async_amd"] = "true"
+            options["async_amd_status_callback"] = request.amd_url
+            options["async_amd_status_callback_method"] = "POST"
+        call = self._bounded(lambda: self._client.calls.create(**options))
         if not isinstance(call.sid, str) or not call.sid:
             raise RestError("timeout", 0, 201, "the answer names no call")
         return call.sid
+
+    def list_calls(self, to: str, caller: str, since: float) -> list[str]:
+        """List the calls to a number that were placed at an epoch time or since, newest first. Raises RestError."""
+        found = self._bounded(lambda: self._client.calls.list(to=to, from_=caller, limit=MAX_LISTED, page_size=MAX_LISTED))
+        return [str(one.sid) for one in found if one.sid and _created_at(one) >= since - CLOCK_S]
+
+    def fetch_call(self, call_sid: str) -> CallStatus:
+        """Return a call's status. Raises RestError."""
+        call = self._bounded(lambda: self._client.calls(call_sid).fetch())
+        return CallStatus(str(call.status or ""), str(call.answered_by or ""), parse_count(call.duration))
 
     def complete_call(self, call_sid: str) -> str:
         """End a live call. Returns the call's status in Twilio's answer. Raises RestError."""
@@ -269,6 +316,12 @@ def _media_of(response: requests.Response, start: int) -> Media:
     if status == 206 and total is not None and parse_count(span.partition("-")[0]) == start:
         return Media(start, total, response.iter_content(_CHUNK_BYTES))
     raise RestError("timeout", 0, status, f"an unexpected part of the recording: {headers.get('Content-Range', '')[:80]!r}")
+
+
+def _created_at(call: Any) -> float:
+    """Return when a call was created, epoch seconds; infinite if Twilio does not report it."""
+    created = getattr(call, "date_created", None)
+    return created.timestamp() if isinstance(created, datetime) else math.inf
 
 
 def _transport(error: requests.RequestException) -> RestError:

@@ -141,6 +141,10 @@ class CallDialogue:
         """Pass the recorded greeting to the machine. Returns whether it is played."""
         return self._plays(given.Recorded(length_ms), _now_ms())
 
+    def may_play_message(self, party: given.Party, length_ms: int) -> bool:
+        """Pass the party that answered to the machine. Returns whether the message for an answering machine is played."""
+        return self._plays(given.AnsweredBy(party, length_ms), _now_ms())
+
     def _plays(self, event: Input, now_ms: int) -> bool:
         commands = self._machine.on(event, now_ms)
         self._carry_out(commands)
@@ -454,6 +458,7 @@ _ENDS: Final = {
     Reason.BUDGET: "a limit of [budget]",
     Reason.TRANSFERRED: "the agent transferred the caller",
     Reason.DIGITS_SENT: "the agent sends digits",
+    Reason.MACHINE: "no person answered",
 }
 
 _ACTS: Final[dict[type, Callable[[CallDialogue, Any], None]]] = {

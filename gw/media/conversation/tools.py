@@ -104,8 +104,10 @@ class CallTools:
         now_ms: Callable[[], int],
         agent: Agent,
         route: str = "",
+        carried: Mapping[str, str] | None = None,
     ) -> None:
-        """`tools`: the configured ones. `facts`: of the call, for their endpoints. `now_ms`: the call's time. `route`: its id."""
+        """`tools`: the configured ones. `facts`: of the call, for their endpoints. `now_ms`: the call's time. `route`: its id. `carried`: what
+        all its streams have."""
         self._events = events
         self._side = side
         self._digits = digits
@@ -114,6 +116,7 @@ class CallTools:
         self._now_ms = now_ms
         self._agent = agent
         self._route = route
+        self._carried = {} if carried is None else dict(carried)
         self._wishes: dict[str, Leave] = {}  # to leave the stream, by call: one is carried out
         self._faults: dict[str, str] = {}  # of arguments, until the call's output is sent
         self.is_back = False  # from a transfer, or digits, whose output the AI is given
@@ -149,6 +152,7 @@ class CallTools:
             tool=event.name,
             account_sid=self._events.account_sid,
             route=self._route,
+            carried=self._carried,
             call_id=event.call_id,
             ring_s=transfer.ring_s,
         )

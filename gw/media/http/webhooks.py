@@ -16,9 +16,10 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 import gevent
 
@@ -27,6 +28,7 @@ from gw.call.leave import is_key, outcome_of
 from gw.call.quality import Quality
 from gw.call.resume import RESUMABLE, NextStep, Resumed, is_normal, next_step
 from gw.call.state import Reason, result_of
+from gw.call.variables import carried
 from gw.config import Config, Overflow, Route
 from gw.logs.limited import LimitedLog
 from gw.media import talk
@@ -71,7 +73,8 @@ _NO_SLOT: Final = "503 Service Unavailable"
 
 _XML: Final = "text/xml; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
-_WEBHOOK_PATHS: Final = {f"/twilio/{kind}": kind for kind in ("voice", "status", "recording", "stream", "action", "whisper")}
+_WEBHOOK_KINDS: Final = ("voice", "status", "recording", "stream", "action", "whisper", "amd")
+_WEBHOOK_PATHS: Final = {f"/twilio/{kind}": kind for kind in _WEBHOOK_KINDS}
 
 #: Webhooks whose answer is a call's next step. The others report something that has happened.
 _STEPS: Final = frozenset({"voice", "action", "whisper"})
@@ -180,15 +183,15 @@ class Webhooks:
             self._cells[kind, "accepted" if is_new else "repeated"].add()
             return _answer(start_response, "200 OK", _XML, self._whisper(fields, _query(environ), is_new=is_new))
         if is_new:
-            self._context.emit(bus.Webhook(kind, time.time(), _without_keys(fields)))
+            self._context.emit(bus.Webhook(kind, time.time(), _with_dial(kind, _without_keys(fields), environ)))
         self._cells[kind, "accepted" if is_new else "repeated"].add()
         if kind == "action":
             query = _query(environ)
-            route_id, left = query.get("route", "")[:MAX_VALUE_CHARS], query.get("left", "")
+            kept, left = _kept(query), query.get("left", "")
             if is_key(left):
-                status, document = self._after_leave(fields, moment, route_id, left, is_new=is_new, elsewhere=elsewhere)
+                status, document = self._after_leave(fields, moment, kept, left, is_new=is_new, elsewhere=elsewhere)
             else:
-                status, document = self._after_stream(fields, moment, route_id, elsewhere=elsewhere)
+                status, document = self._after_stream(fields, moment, kept, elsewhere=elsewhere)
             return _answer(start_response, status, _XML, document)
         if kind == "status" and fields.get("CallStatus") in CALL_OVER:
             self._on_over(self._name(fields))
@@ -245,7 +248,8 @@ class Webhooks:
     def _voice(
         self, fields: dict[str, str], key: bytes, environ: Environ, start_response: StartResponse, *, elsewhere: bool
     ) -> Iterable[bytes]:
-        call_sid, asked = fields["CallSid"], _requested_agent(environ)
+        call_sid, query = fields["CallSid"], _query(environ)
+        asked = query.get("agent", "")[:MAX_VALUE_CHARS]
         moment, is_new = self._remember(key, only_look=True)
         if is_new and (fields.get("CallStatus") in CALL_OVER or self._on_over(self._name(fields), only_look=True)):
             self._cells["voice", "repeated"].add()
@@ -267,8 +271,8 @@ class Webhooks:
             if refusal := self._context.reserve(call_sid):  # not remembered: a slot may be free a moment later
                 return _answer(start_response, _NO_SLOT if elsewhere else "200 OK", _XML, self._turn_away(call_sid, refusal))
             moment, is_new = self._remember(key)
-            at = float(moment.until_s - REMEMBERED_S)
-            filled = self._context.routing.agent_of(name, agent, route, _facts(fields), at, chosen.greeting)
+            at, facts = float(moment.until_s - REMEMBERED_S), {**_facts(fields), **_kept(query)}
+            filled = self._context.routing.agent_of(name, agent, route, facts, at, chosen.greeting)
         else:
             filled = None
             self._context.slots.renew(call_sid)  # unless its stream has come
@@ -276,7 +280,7 @@ class Webhooks:
         turn_loop()  # the document is another third
         if is_new:
             self._context.warm.open(call_sid, filled)
-        more = {"agent": name, **({"route": chosen.id} if chosen.id else {})}
+        more = {"agent": name, **_kept(query), **({"route": chosen.id} if chosen.id else {})}
         return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, more))
 
     def _choose(self, fields: dict[str, str], at: float) -> Choice:
@@ -347,12 +351,13 @@ class Webhooks:
         nonce = hmac.digest(key, b"nonce\0%b%d%b" % (*moment, repr(more).encode()), sha256)[:NONCE_BYTES]
         token = make(key, self._name(fields), moment.until_s - REMEMBERED_S, nonce, more)
         parameters = {"token": token, **_facts(fields), **more}
-        action_url = f"{self._action_url}?route={more['route']}" if "route" in more else self._action_url
+        kept = urlencode(_kept(more))
+        action_url = f"{self._action_url}?{kept}" if kept else self._action_url
         turn_loop()  # the library builds the document in as long as all before took
         return twiml.connect_stream(self._stream_url, action_url, f"{self._public}/twilio/stream", parameters)
 
-    def _after_stream(self, fields: dict[str, str], moment: _Moment, route_id: str, *, elsewhere: bool) -> tuple[str, str]:
-        """Return the HTTP status and the TwiML for a call whose stream is over. `route_id`: of its route; empty: none.
+    def _after_stream(self, fields: dict[str, str], moment: _Moment, kept: dict[str, str], *, elsewhere: bool) -> tuple[str, str]:
+        """Return the HTTP status and the TwiML for a call whose stream is over. `kept`: see `_kept`.
 
         Asks control, bounded, about a call that may continue or did not end in this worker.
         """
@@ -376,7 +381,7 @@ class Webhooks:
         if step is NextStep.RESUME and resumed is not None:
             if not context.reserve(call_sid):
                 log.warning("a call resumes on another stream after %s", reason, extra={"call_sid": call_sid})
-                more = {"agent": agent_name or "default", **resumed.parameters(), **({"route": route_id} if route_id else {})}
+                more = {"agent": agent_name or "default", **resumed.parameters(), **kept}
                 return status, self._stream_for(fields, moment, more)
             status = _NO_SLOT if elsewhere else status
         if status != _NO_SLOT:
@@ -389,7 +394,7 @@ class Webhooks:
         return status, twiml.hangup()
 
     def _after_leave(
-        self, fields: dict[str, str], moment: _Moment, route_id: str, key: str, *, is_new: bool, elsewhere: bool
+        self, fields: dict[str, str], moment: _Moment, kept: dict[str, str], key: str, *, is_new: bool, elsewhere: bool
     ) -> tuple[str, str]:
         """Return the HTTP status and the TwiML for a call that left its stream for a transfer, or for digits.
 
@@ -412,7 +417,7 @@ class Webhooks:
             refusal = context.reserve(call_sid)
             if not refusal:
                 resumed = Resumed(answer.resumes, answer.began_at, answer.reason, key, outcome)
-                more = {"agent": agent_name, **resumed.parameters(), **({"route": route_id} if route_id else {})}
+                more = {"agent": agent_name, **resumed.parameters(), **kept}
                 return "200 OK", self._stream_for(fields, moment, more)
             if elsewhere:
                 return _NO_SLOT, twiml.hangup()
@@ -469,9 +474,16 @@ def _query(environ: Environ) -> dict[str, str]:
         return {}
 
 
-def _requested_agent(environ: Environ) -> str:
-    """Read the agent from `/twilio/voice?agent=name`; empty without one."""
-    return _query(environ).get("agent", "")[:MAX_VALUE_CHARS]
+def _kept(query: Mapping[str, str]) -> dict[str, str]:
+    """Return what a call's streams have from its first URL on: the digest of its route; its dial and variables."""
+    route = {"route": query["route"][:MAX_VALUE_CHARS]} if query.get("route") else {}
+    return {**route, **carried(query)}
+
+
+def _with_dial(kind: str, fields: dict[str, str], environ: Environ) -> dict[str, str]:
+    """Add the name of the dial that a report in its URL is about."""
+    dial = _query(environ).get("dial", "")[:MAX_VALUE_CHARS] if kind in ("status", "amd") else ""
+    return {**fields, "dial": dial} if dial else fields
 
 
 def _facts(fields: dict[str, str]) -> dict[str, str]:

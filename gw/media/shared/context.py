@@ -137,6 +137,9 @@ class OpenCall(Protocol):
     def on_job_settled(self, settled: bus.JobSettled) -> None:
         """Take a job's result. Never waits."""
 
+    def on_answered_by(self, verdict: str) -> None:
+        """Take Twilio's verdict on the party that answered. Never waits."""
+
     def resumed_by(self) -> Resumed:
         """Return what another stream resumes that takes this one's place."""
 
@@ -164,7 +167,7 @@ class MediaContext:
         self.tls = ssl.create_default_context()
         self.prompts = Prompts()
         self.holding = hold_tone() if config.media.holding_sound else b""
-        self.greetings = load_greetings(config.agents)  # by path
+        self.greetings = load_greetings(config.agents, config.outbound.voicemail)  # by path; the message for machines too
         self.tx_cells = TxCells(page)
         self.uplink_cells = UplinkCells(page)
         self.cells = CallCells(page)

@@ -17,35 +17,35 @@ log = logging.getLogger(__name__)
 MAX_FILE_BYTES: Final = MAX_S * RATES_HZ[-1] * 2 * 2 + (1 << 20)
 
 
-def load_greetings(agents: Mapping[str, Agent]) -> dict[str, bytes]:
-    """Return the audio of each greeting's file, mu-law, by path.
+def load_greetings(agents: Mapping[str, Agent], voicemail: str = "") -> dict[str, bytes]:
+    """Return the audio of each greeting's file, and of the message for answering machines, mu-law, by path.
 
     A file that cannot be used is logged and left out; the agent then says its words. A start and a reload refuse such a file
     (`greeting_problems`): it has changed since, and a worker that restarts must serve.
     """
     audio = {}
-    for path, found in _read_all(agents):
+    for path, found in _read_all(agents, voicemail):
         if isinstance(found, str):
-            log.error("a recorded greeting is missing, and the agent says its words: %s", found)
+            log.error("a recording is missing; an agent says the words of its greeting: %s", found)
         else:
             audio[path] = wav.to_ulaw(found)
     return audio
 
 
-def greeting_problems(agents: Mapping[str, Agent]) -> list[str]:
+def greeting_problems(agents: Mapping[str, Agent], voicemail: str = "") -> list[str]:
     """Return a sentence for each file that cannot be used."""
-    return [found for _, found in _read_all(agents) if isinstance(found, str)]
+    return [found for _, found in _read_all(agents, voicemail) if isinstance(found, str)]
 
 
-def _read_all(agents: Mapping[str, Agent]) -> Iterator[tuple[str, Wav | str]]:
+def _read_all(agents: Mapping[str, Agent], voicemail: str) -> Iterator[tuple[str, Wav | str]]:
     """Yield each file's path, with its content or a sentence with its fault."""
+    files = {f"agents.{name}.greeting.file": agent.first_words.file for name, agent in agents.items()}
     named: set[str] = set()
-    for name, agent in agents.items():
-        path = agent.first_words.file
+    for name, path in {**files, "outbound.voicemail": voicemail}.items():
         if not path or path in named:
             continue
         named.add(path)
-        key = f'agents.{name}.greeting.file = "{path}"'
+        key = f'{name} = "{path}"'
         try:
             yield path, wav.parse(_read(Path(path)))
         except WavError as error:

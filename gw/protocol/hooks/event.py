@@ -16,7 +16,9 @@ from gw.errors import ProtocolError
 from gw.protocol.hooks.tool_call import CallFacts
 from gw.protocol.wire import decode, refuse
 
-EventType = Literal["call.started", "call.ended", "tool.called", "transfer.ended", "recording.completed", "transcript.turn"]
+EventType = Literal[
+    "call.started", "call.ended", "tool.called", "transfer.ended", "recording.completed", "transcript.turn", "dial.ended"
+]
 
 #: Longest body. A longer one loses its last turns.
 MAX_BODY_BYTES: Final = 256 << 10

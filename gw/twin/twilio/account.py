@@ -6,7 +6,7 @@ All requests go to the gateway's real address under its public name. Each call h
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
@@ -59,6 +59,9 @@ class TwilioTwin:
         self.callee = CallPlan(hang_up=False)  # plan of a call that the gateway places
         self.callees: dict[str, Callee] = {}  # parties that TwiML dials, by number
         self.dials: list[Dialled] = []  # by TwiML, in sequence
+        #: Plan of such a call by the number, and by how often it was dialled before.
+        self.callee_of: Callable[[str, int], CallPlan] = lambda number, before: self.callee
+        self.placed: dict[str, list[str]] = {}  # the truth: SIDs of all calls that the gateway placed, by number
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -103,7 +106,13 @@ class TwilioTwin:
         return self.place(CallPlan(speech=tuple(speech), **options), tagged=tagged)
 
     def place(
-        self, plan: CallPlan, *, tagged: bool = True, voice_url: str | None = None, status_url: str | None = None
+        self,
+        plan: CallPlan,
+        *,
+        tagged: bool = True,
+        voice_url: str | None = None,
+        status_url: str | None = None,
+        amd_url: str = "",
     ) -> TwinCall:
         """Place a call by its plan, without waiting for it."""
         number = len(self.calls) + 1
@@ -119,15 +128,21 @@ class TwilioTwin:
             self.rest.on_call_ended,
             self.callees,
             self.dials,
+            amd_url,
         )
         self.calls[call.call_sid] = call
         self._pool.spawn(call.run)
         return call
 
     def _place_outbound(self, fields: Mapping[str, str]) -> TwinCall:
-        """Place a call that the gateway asked for; the callee answers immediately."""
-        plan = replace(self.callee, from_number=fields["From"], to_number=fields["To"], direction="outbound-api")
-        return self.place(plan, voice_url=fields["Url"], status_url=fields.get("StatusCallback"))
+        """Place a call that the gateway asked for."""
+        earlier = self.placed.setdefault(fields["To"], [])
+        callee = self.callee_of(fields["To"], len(earlier))
+        plan = replace(callee, from_number=fields["From"], to_number=fields["To"], direction="outbound-api")
+        amd_url = fields.get("AsyncAmdStatusCallback", "") if fields.get("AsyncAmd") == "true" else ""
+        call = self.place(plan, voice_url=fields["Url"], status_url=fields.get("StatusCallback"), amd_url=amd_url)
+        earlier.append(call.call_sid)
+        return call
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the end of every call placed so far. Returns whether all ended."""

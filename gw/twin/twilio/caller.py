@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import gevent
+from gevent.pool import Group
 
 from gw.twin.sound import PTIME_S
 from gw.twin.twilio import fields as twilio_fields
@@ -48,9 +49,15 @@ class TwinCall(StreamedCall):
         on_end: Callable[[TwinCall], None] | None = None,
         callees: Mapping[str, Callee] = _NO_CALLEES,
         dials: list[Dialled] | None = None,
+        amd_url: str = "",
     ) -> None:
-        """`callees`: dialled parties by number; any other answers, and hangs up. `dials`: receives each dial."""
+        """`callees`: dialled parties by number; any other answers, and hangs up. `dials`: receives each dial. `amd_url` receives
+        the verdicts of the plan, also after the call's end."""
         super().__init__(number, account_sid, plan, webhooks)
+        self._amd_url = amd_url
+        self._verdicts = Group()
+        self.answered_by: str | None = None  # the first verdict
+        self.created_at = time.time()
         self._voice_url = voice_url
         self._status_url = status_url
         self._on_end_of_call = on_end
@@ -87,6 +94,12 @@ class TwinCall(StreamedCall):
 
     def _live(self) -> None:
         self.status = "ringing"
+        if self.plan.ring_s:
+            gevent.sleep(self.plan.ring_s)
+        if self.plan.answer != "answered" or self._leaving:
+            self.status = "canceled" if self._leaving else self.plan.answer
+            return
+        self._detect()
         following: _Next | None = _Next(self._voice_url)
         for _ in range(self.plan.max_documents):
             assert following is not None
@@ -102,6 +115,16 @@ class TwinCall(StreamedCall):
                 break
         if self.status in ("ringing", "in-progress"):
             self.status = "completed"
+
+    def _detect(self) -> None:
+        """Report the verdicts on the party that answered, each after its time."""
+        for after_s, verdict in self.plan.verdicts if self._amd_url else ():
+            self._verdicts.add(gevent.spawn_later(after_s, self._report, verdict))
+
+    def _report(self, verdict: str) -> None:
+        self.answered_by = self.answered_by or verdict
+        fields = {"AccountSid": self.account_sid, "CallSid": self.call_sid, "AnsweredBy": verdict}
+        self._webhooks.post(self._amd_url, {**fields, "MachineDetectionDuration": "3000"})
 
     def _perform(self, document: twiml.Document, base: str) -> _Next | None:
         """Run a document. Returns the next one, None at the call's end."""
@@ -205,6 +228,18 @@ class TwinCall(StreamedCall):
         seconds = round((self.ended_at or 0.0) - self.answered_at) if self.answered_at else 0
         extra = twilio_fields.status_fields(self.status, seconds, time.time())
         self._webhooks.post(self._status_url, {**self.fields(), **extra})
+
+    @property
+    def to_number(self) -> str:
+        return self.plan.to_number
+
+    @property
+    def from_number(self) -> str:
+        return self.plan.from_number
+
+    @property
+    def direction(self) -> str:
+        return self.plan.direction
 
     def fields(self) -> dict[str, str]:
         """Return the fields of a webhook about this call in its present state. Twilio documents no field of its stream."""

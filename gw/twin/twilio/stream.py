@@ -11,7 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import gevent
 from gevent.pool import Group
@@ -39,8 +39,9 @@ class CallPlan:
 
     `hang_up`: the caller hangs up after the speech; else the gateway ends the call, or `max_s` does. `hooks` run before the
     frame of that number. `prelude` replaces `connected` and `start`. `parameters` replace those of the TwiML.
-    `agent`: named by the URL of the voice webhook. `steps`: acts of the caller and faults of the network, in sequence, beside
-    `speech`; their speech is appended to it.
+    `answer`: how the called party reacts after `ring_s`. `verdicts`: of Twilio's detection of answering machines, with seconds
+    since the answer; none is reported if the call's request wants none. `agent`: named by the URL of the voice webhook. `steps`:
+    acts of the caller and faults of the network, in sequence, beside `speech`; their speech is appended to it.
     """
 
     speech: tuple[bytes, ...] = ()
@@ -52,6 +53,9 @@ class CallPlan:
     hooks: Mapping[int, Hook] = field(default_factory=dict)
     prelude: Hook | None = None
     parameters: Mapping[str, str] | None = None
+    answer: Literal["answered", "busy", "no-answer", "failed"] = "answered"
+    ring_s: float = 0.0
+    verdicts: tuple[tuple[float, str], ...] = ()
     agent: str = ""
     signature: str | None = None  # replaces the upgrade's signature; empty: none
     receive_buffer_bytes: int | None = None

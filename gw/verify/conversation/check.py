@@ -132,6 +132,21 @@ APPROVAL: Final = Scenario(
 TOOL_ROLLOVER: Final = Scenario("a session expires while a tool runs", _TIMELESS, turns=0, tools=("lookup",), expires_ms=70_000)
 SLOW_TOOL: Final = Scenario("a tool slower than the idle limit", _IDLE._replace(idle_ms=8000), turns=0, tools=("lookup",))
 TOOL_IN_CLOSING: Final = Scenario("a tool called while closing", _IDLE, turns=0, tools=("lookup",))
+MACHINE: Final = Scenario("an answering machine", _IDLE, faults=_faults("verdict session"), budget=2)
+MACHINE_TOOL: Final = Scenario(
+    "an answering machine, while a tool is carried out",
+    _TIMELESS,
+    turns=0,
+    tools=("lookup",),
+    faults=_faults("verdict session hangup"),
+    budget=2,
+)
+MACHINE_JUDGED: Final = Scenario(
+    "an answering machine, judged interruptions", _JUDGED, faults=_faults("verdict"), budget=2, recorded_ms=3000
+)
+MACHINE_CLOSING: Final = Scenario(
+    "an answering machine, and a goodbye", _TIMELESS, tools=("hang_up",), faults=_faults("verdict"), budget=2
+)
 GOODBYE: Final = Scenario("a goodbye taken back", _TIMELESS, tools=("hang_up", "hang_up"))
 LAST_GOODBYE: Final = Scenario("the last goodbye", _TIMELESS, turns=2, tools=("hang_up", "hang_up"), taken_back=1)
 JUDGED_GOODBYE: Final = Scenario(
@@ -201,7 +216,7 @@ SCENARIOS: Final = (
     *(FILLER, FILLER_ELSEWHERE, FILLER_TWICE, FILLER_SPOKEN_INTO, FILLER_SOUND),
     *(CANCELLED, CANCELLED_JUDGED, APPROVAL, TOOL_ROLLOVER),
     *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, LONG_HOLD, PROTECTED),
-    *(RECORDED, RECORDED_JUDGED),
+    *(RECORDED, RECORDED_JUDGED, MACHINE, MACHINE_TOOL, MACHINE_JUDGED, MACHINE_CLOSING),
     *(FINISHES, FINISHES_GOODBYE, KEYS, KEYS_UNHEARD),
     *(ODD, UNREADABLE, UNREADABLE_SLOWLY, IDLE_CALLER, IDLE_FAILS, LONG_SPEECH),
     *(LIMIT, LIMIT_IN_SPEECH, LIMIT_JUDGED, SPENT, SPENT_JUDGED, CLOSING_FAILS, ROLLOVER, WRONG_CLOCK),

@@ -39,7 +39,7 @@ _LIMITS: Final = frozenset({Reason.DURATION_LIMIT, Reason.BUDGET})
 #: The number of the response of calls of an earlier stream: none of this one's, and the same for all of them.
 _EARLIER: Final = -1
 #: Ends that wait until the agent's last words are heard.
-_WITH_WORDS: Final = _LIMITS | {Reason.AI_HANGUP, Reason.IDLE_LIMIT}
+_WITH_WORDS: Final = _LIMITS | {Reason.AI_HANGUP, Reason.IDLE_LIMIT, Reason.MACHINE}
 
 
 class Happening(NamedTuple):
@@ -121,8 +121,31 @@ def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str
         (TOOL_ONCE, bool(truth.open_tools) and _is_cut(scenario, step, truth) and _has_cancelled(scenario, truth)),
         (NOT_OVER_THE_CALLER, truth.toned and (truth.speaking or (truth.queued and not truth.starved))),
         (ENDS, step.comes_from_outside),
+        (ENDS, is_machine(truth) and machine.phase is Phase.TALK),
+        *_of_verdict(step, truth),
         (AS_HEARD, truth.session == "ready" and not truth.restated),
         (ONE_EVENT, isinstance(event, given.Unreadable) and len(truth.unreadable) >= MAX_UNREADABLE and truth.session == "ready"),
+    )
+
+
+def is_machine(truth: Truth) -> bool:
+    """No person answered the call."""
+    return truth.party in ("machine", "fax")
+
+
+def _of_verdict(step: Happening, truth: Truth) -> tuple[tuple[str, bool], ...]:
+    """The rules for the step in which Twilio's verdict comes."""
+    event, before = step.event, step.before
+    if not isinstance(event, given.AnsweredBy):
+        return ()
+    is_first = not before.party and is_machine(truth)
+    plays = any(isinstance(one, do.Play) for one in step.out)
+    clears = any(isinstance(one, do.Interrupt) for one in step.out)
+    return (
+        (ENDS, plays is not (is_first and event.party == "machine" and event.message_ms > 0)),
+        (AS_HEARD, clears is not (is_first and before.queued)),
+        (ENDS, bool(step.out) and not is_first),
+        (ENDS, is_first and not plays),  # it ends in this step
     )
 
 
@@ -184,6 +207,7 @@ def _create(scenario: Scenario, step: Happening, truth: Truth, command: do.Creat
         greeting_asked=prompt is Prompt.GREETING and scenario.rules.protect_greeting_ms > 0,
     )
     rules = (
+        (ENDS, is_machine(truth)),
         (NOT_OVER_THE_CALLER, truth.speaking or truth.held or truth.judged),
         (AS_HEARD, truth.session != "ready" or not truth.restated or truth.unsent_keys),
         (AS_HEARD, prompt is Prompt.GREETING and truth.greeted),
@@ -208,6 +232,10 @@ def _cancel(_: Scenario, __: Happening, truth: Truth, ___: do.Cancel, ____: list
 def _play(scenario: Scenario, step: Happening, truth: Truth, __: do.Play, broken: list[str]) -> Truth:
     if isinstance(step.event, given.Recorded):
         return truth._replace(greeted=True, queued=True, protect_ms=scenario.rules.protect_greeting_ms)
+    if isinstance(step.event, given.AnsweredBy):
+        return truth._replace(queued=True, unconfirmed=False, starved=False)
+    if is_machine(truth):
+        broken.append(ENDS)
     assert isinstance(step.event, given.Audio)
     number = int(step.event.response_id[1:])
     if number <= truth.cut_until:
@@ -226,6 +254,10 @@ def _play(scenario: Scenario, step: Happening, truth: Truth, __: do.Play, broken
 
 
 def _interrupt(_: Scenario, step: Happening, truth: Truth, command: do.Interrupt, broken: list[str]) -> Truth:
+    if isinstance(step.event, given.AnsweredBy):
+        if not truth.queued or command.verdict != "machine":
+            broken.append(AS_HEARD)
+        return truth._replace(queued=False, starved=False, worded=False, cut_until=truth.responses)
     verdict = "model" if not (truth.held or step.before.judged) else "cut" if truth.speaking else "cut_words"
     if not truth.queued or command.verdict != verdict:
         broken.append(AS_HEARD)
@@ -346,6 +378,10 @@ def _end(scenario: Scenario, step: Happening, truth: Truth, end: do.End, broken:
         if end.speak:
             broken.append(ENDS)
         return truth._replace(ended="hung up", owed_ms=-1)
+    if is_machine(truth) or reason is Reason.MACHINE:
+        if end.speak or not is_machine(truth) or (reason is not Reason.MACHINE and not step.comes_from_outside):
+            broken.append(ENDS)
+        return truth._replace(ended=reason.value, owed_ms=-1)
     is_decided = truth.hang_up or truth.closing_asked or reason is Reason.FALLBACK_GOODBYE
     is_idle, is_hang_up = reason is Reason.IDLE_LIMIT, reason is Reason.AI_HANGUP
     may_take_back = truth.taken_back < MAX_TAKEN_BACK and step.machine.is_ready and not truth.limited

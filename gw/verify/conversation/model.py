@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command
@@ -438,8 +438,22 @@ class _Moves:
             self._add(f"control: {call_id} settled again", given.ToolSettled(call_id), truth, cost=1)
         if self._may_fail("budget") and not truth.limited:
             self._add("control: the budget is spent", given.BudgetSpent(), truth._replace(limited=True), cost=1)
+        for party in ("person", "machine", "fax") if self._may_fail("verdict") else ():
+            for message_ms in (0, 3000) if party == "machine" else (0,):
+                self._verdict(party, message_ms)
         if self._may_fail("operator"):
             self._add("operator: hangs up", given.EndWanted(Reason.ADMIN_HANGUP), truth, cost=1)
+
+    def _verdict(self, party: Literal["person", "machine", "fax"], message_ms: int) -> None:
+        """Twilio's verdict comes: early, late, twice or wrong."""
+        truth = self._truth
+        if not truth.party:
+            truth = truth._replace(party=party)
+            if party != "person":
+                session = "gone" if truth.session == "opening" else truth.session  # the edge gives it up
+                truth = truth._replace(session=session, owed_ms=-1, closing_asked=True, judged=False, unconfirmed=False)
+        label = f"Twilio: a {party} answered" + (", a message is left" if message_ms else "")
+        self._add(label, given.AnsweredBy(party, message_ms), truth, cost=1)
 
 
 def _asked(truth: Truth) -> Truth:

@@ -685,6 +685,52 @@ MUTANTS: Final = (
     ),
     Mutant("a recorded greeting is not protected", _in("_on_recorded", "self._protect()", "pass"), check.RECORDED_JUDGED),
     Mutant(
+        "a second verdict cuts a person off",
+        _in("_on_answered_by", "if self.party:", 'if self.party not in ("", "person"):'),
+        check.MACHINE_JUDGED,
+    ),
+    Mutant("a second verdict repeats the message", _in("_on_answered_by", "if self.party:", "if False:"), check.MACHINE_JUDGED),
+    Mutant(
+        "the agent goes on talking to an answering machine",
+        _in("_on_answered_by", "self._begin_closing(Reason.MACHINE, self.rules.goodbye_ms)", "pass"),
+        check.MACHINE_JUDGED,
+    ),
+    Mutant(
+        "the message for a machine follows the agent's words",
+        _in("_on_answered_by", 'self.out.append(do.Interrupt("machine"))', "pass"),
+        check.MACHINE_JUDGED,
+    ),
+    Mutant(
+        "a machine is not left the message",
+        _in("_on_answered_by", "self.out.append(do.Play())", "pass"),
+        check.MACHINE_JUDGED,
+    ),
+    Mutant(
+        "the message for a machine is cut off",
+        _in("_on_answered_by", "self.plays = True", "pass"),
+        check.MACHINE_JUDGED,
+    ),
+    Mutant(
+        "a fax is left the message",
+        _in("_on_answered_by", 'event.party == "machine" and event.message_ms', "True"),
+        check.MACHINE,
+    ),
+    Mutant(
+        "words by TwiML follow the message for a machine",
+        _in("_end", "and self.closing is not Reason.MACHINE ", ""),
+        check.MACHINE_JUDGED,
+    ),
+    Mutant(
+        "a response under way is heard after the message for a machine",
+        _in("_on_answered_by", "self._drop_response(cancel=True)", "pass"),
+        check.MACHINE_TOOL,
+    ),
+    Mutant(
+        "a request under way holds up the end of a machine's call",
+        _in("_on_answered_by", "self._cancel_request()", "pass"),
+        check.MACHINE_TOOL,
+    ),
+    Mutant(
         "keys that no session answered are lost with it",
         _in("_leave_session", 'self.held_keys, self.sent_keys = self.sent_keys, ""', "pass"),
         check.KEYS_UNHEARD,

@@ -111,6 +111,7 @@ class Truth(NamedTuple):
     excused: bool = False  # a session may be replaced: it failed, or gave no sign
     broken: tuple[str, ...] = ()
     limited: bool = False  # the longest call is over
+    party: str = ""  # by Twilio's first verdict
     ended: str = ""
 
 

@@ -38,7 +38,7 @@ def test_a_call_whose_stream_broke_resumes_three_times(reason: str) -> None:
 
 def test_only_a_failure_gets_an_apology() -> None:
     normal = {reason for reason in Reason if is_normal(reason)}
-    ends = {"caller_hangup", "ai_hangup", "admin_hangup", "idle_limit", "duration_limit", "budget"}
+    ends = {"caller_hangup", "ai_hangup", "admin_hangup", "idle_limit", "duration_limit", "budget", "machine"}
     assert normal == ends | LEFT
     assert not is_normal("")
 

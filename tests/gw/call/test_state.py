@@ -89,7 +89,7 @@ def test_an_ended_call_stays_ended_after_any_event(script: list[Event | Reason])
 def test_every_reason_has_a_result(reason: Reason) -> None:
     """A failed leg is the peer's fault; own errors are listed."""
     expected = Result.PEER_ERROR
-    if reason.endswith(("_hangup", "_limit")) or reason in ("budget", "shutdown", "transferred", "digits_sent"):
+    if reason.endswith(("_hangup", "_limit")) or reason in ("budget", "machine", "shutdown", "transferred", "digits_sent"):
         expected = Result.SUCCESS
     elif reason in ("internal_error", "worker_lost"):
         expected = Result.OWN_ERROR

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, inspect, text
 
 from gw.control.store.faults import StoreError
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0011")
 HEAD: Final = REVISIONS[-1]
 _VERSION_TABLE: Final = "alembic_version"
 _RANGE_TABLE: Final = "schema_range"

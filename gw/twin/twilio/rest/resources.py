@@ -114,12 +114,17 @@ def call_resource(call: RestCall) -> dict[str, Any]:
     started = rfc2822(call.answered_at) if call.answered_at else None
     ended = rfc2822(call.ended_at) if call.ended_at else None
     seconds = round(call.ended_at - call.answered_at) if call.answered_at and call.ended_at else None
+    created_at = getattr(call, "created_at", None)  # the calls of some tests have no more than REST acts on
     return {
         "sid": call.call_sid,
         "account_sid": call.account_sid,
         "api_version": "2010-04-01",
         "status": call.status,
-        "direction": "inbound",
+        "direction": getattr(call, "direction", "inbound"),
+        "to": getattr(call, "to_number", None),
+        "from": getattr(call, "from_number", None),
+        "answered_by": getattr(call, "answered_by", None),
+        "date_created": None if created_at is None else rfc2822(created_at),
         "start_time": started,
         "end_time": ended,
         "duration": None if seconds is None else str(seconds),
@@ -298,7 +303,9 @@ class Resources(ABC):
 
     def _call_list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         status = fields.get("Status", ("",))[0]
-        chosen = [call_resource(call) for call in self._calls.values() if status in ("", call.status)]
+        wanted = {name.lower(): fields.get(name, ("",))[0] for name in ("To", "From")}
+        found = [call_resource(call) for call in self._calls.values() if status in ("", call.status)]
+        chosen = [one for one in reversed(found) if all(value in ("", one[name]) for name, value in wanted.items())]
         return json_answer(200, page("calls", chosen))
 
     routes: Final[tuple[tuple[re.Pattern[str], dict[str, tuple[Operation, Act]]], ...]] = (

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import gevent
 import msgspec
@@ -277,8 +278,32 @@ def test_a_call_is_placed_with_the_agents_webhook(make: Make) -> None:
     (seen,) = rig.twilio.seen
     assert seen.path.endswith("/Calls.json")
     assert (seen.form["To"], seen.form["From"]) == (["+15551234567"], ["+15557654321"])
-    assert seen.form["Url"][0].endswith("/twilio/voice?agent=default")
-    assert seen.form["StatusCallback"][0].endswith("/twilio/status")
+    voice, status = (urlsplit(seen.form[name][0]) for name in ("Url", "StatusCallback"))
+    assert (voice.path, status.path) == ("/twilio/voice", "/twilio/status")
+    assert parse_qs(voice.query)["agent"] == ["default"]
+    assert parse_qs(voice.query)["dial"] == parse_qs(status.query)["dial"]
+    assert "MachineDetection" not in seen.form
+
+
+def test_a_call_may_have_variables_and_a_detection_of_machines(make: Make) -> None:
+    rig = make()
+    rig.twilio.posts.append(Answer(201, {"sid": CALL, "status": "queued"}))
+    parties = {"to": "+15551234567", "caller": "+15557654321"}
+    rig.ask("dial", **parties, variables={"name": "Ada & Bob"}, amd=True)
+    (seen,) = rig.twilio.seen
+    assert parse_qs(urlsplit(seen.form["Url"][0]).query)["var_name"] == ["Ada & Bob"]
+    assert (seen.form["MachineDetection"], seen.form["AsyncAmd"]) == (["DetectMessageEnd"], ["true"])
+    assert urlsplit(seen.form["AsyncAmdStatusCallback"][0]).path == "/twilio/amd"
+    with pytest.raises(CommandError, match="is set by the gateway"):
+        rig.ask("dial", **parties, variables={"caller": "x"})
+    rig.twilio.gets.append(Answer(200, {"sid": CALL, "status": "completed", "answered_by": "human", "duration": "7"}))
+    assert rig.ask("dial_status", call_sid=CALL) == {
+        "call_sid": CALL,
+        "status": "completed",
+        "answered_by": "human",
+        "duration_s": 7,
+        "is_over": True,
+    }
 
 
 def test_a_refused_dial_gives_the_reason(make: Make) -> None:

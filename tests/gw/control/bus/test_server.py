@@ -476,7 +476,7 @@ def test_a_worker_of_another_version_is_refused(rig: Rig, monkeypatch: pytest.Mo
     refusal = client.command()
     assert isinstance(refusal, bus.VersionRefused)
     assert (refusal.version, refusal.why) == (bus.VERSION, rig.server.refused())
-    assert f"speaks bus version {version}, control speaks {bus.VERSION}" in refusal.why
+    assert f"speaks bus version {version}, control speaks {bus.OLDEST_VERSION} to {bus.VERSION}" in refusal.why
     assert (rig.server.workers(), rig.calls.owned()) == ([], set())
     monkeypatch.setattr(server, "REFUSED_FOR_S", 0.0)
     assert rig.server.refused() == ""

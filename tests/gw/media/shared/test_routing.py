@@ -53,7 +53,7 @@ def test_an_agent_is_filled_and_a_variable_that_is_not_set_is_logged_once(caplog
         assert agent.instructions == "Ann |+15550001|+1|inbound|2026-11-28 14:05 Europe/Berlin"
         assert agent.greeting == "Hi Ann"
     assert [record.getMessage() for record in caplog.records] == [
-        "agent clerk names {{missing}}, which no route sets: it is empty"
+        "agent clerk names {{missing}}, which neither a route nor the call sets: it is empty"
     ]
 
 

@@ -106,8 +106,8 @@ class CallTools:
         route: str = "",
         carried: Mapping[str, str] | None = None,
     ) -> None:
-        """`tools`: the configured ones. `facts`: of the call, for their endpoints. `now_ms`: the call's time. `route`: its id. `carried`: what
-        all its streams have."""
+        """`tools`: the configured ones. `facts`: of the call, for their endpoints. `now_ms`: the call's time. `route`: its id.
+        `carried`: what all its streams have."""
         self._events = events
         self._side = side
         self._digits = digits

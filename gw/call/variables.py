@@ -27,7 +27,10 @@ def given(parameters: Mapping[str, str]) -> dict[str, str]:
 
 
 def carried(query: Mapping[str, str]) -> dict[str, str]:
-    """Return what all streams of an outbound call have, from a URL's query or a stream's parameters: dial and variables."""
+    """Return the dial and the variables that every stream of an outbound call has.
+
+    `query`: of a URL, or a stream's parameters.
+    """
     dial = {"dial": query["dial"][:_MAX_CHARS]} if query.get("dial") else {}
     return {**dial, **{f"{PREFIX}{name}": value[:MAX_VARIABLE_CHARS] for name, value in given(query).items()}}
 

@@ -40,7 +40,7 @@ def is_zone(name: str) -> bool:
 
 
 def variable_problem(name: str, value: str) -> str:
-    """Return the end of a sentence about a variable that begins with its name; empty without a fault."""
+    """Return the fault of a variable, to follow its name in a sentence; else empty."""
     if not re.fullmatch(VARIABLE_NAME, name):
         return "is not a variable's name; expected at most 32 lower-case letters and _"
     if name in CALL_VARIABLES:

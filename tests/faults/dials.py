@@ -56,7 +56,7 @@ CALLEES: tuple[tuple[int, tuple[CallPlan, ...]], ...] = (
 
 @dataclass
 class Outcome:
-    """What happened. `wrong`: numbers with their dials by the twin, and the right ones."""
+    """Result of a run. `wrong`: numbers with their dials by the twin, and the right ones."""
 
     numbers: int
     dials: int = 0

@@ -301,7 +301,7 @@ def forget(settings: Settings, call_sid: str, twilio: bool, yes: bool, as_json: 
 @click.option("--unknown", is_flag=True, help="Dial the numbers again whose outcome is unknown.")
 @gateway_options
 def dial_numbers(settings: Settings, caller: str | None, **options: Any) -> None:
-    """Dial each number of LIST.CSV, at the pace and in the hours of [outbound], and again as outbound.retries permits.
+    """Dial each number of LIST.CSV as [outbound] permits: its pace, hours and retries.
 
     The file has a header: `to`, and optionally `agent`, `zone` (the callee's) and `var_NAME` for {{NAME}} in the agent's
     texts. All of it is checked before the first dial. Ctrl-C lets the rest wait, and the same command continues the same file.

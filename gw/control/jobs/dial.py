@@ -103,7 +103,7 @@ class Phone(Protocol):
         """Place the call. Returns its SID."""
 
     def find(self, body: DialBody, since: float) -> str:
-        """Return the SID of the call, placed at an epoch time or since; empty if Twilio lists none."""
+        """Return the SID of the call; empty if Twilio lists none since an epoch time."""
 
 
 class Reports(Protocol):

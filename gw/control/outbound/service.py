@@ -140,7 +140,7 @@ class Outbound:
             log.warning("a list stops: %s", why)
 
     def why_stopped(self, list_id: str) -> str:
-        """Return why a list that does not run has stopped; empty if its command ended it."""
+        """Return why a list has stopped; empty if its command ended it."""
         return self._stopped.get(list_id, "")
 
     # -- dialling -----------------------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ class Outbound:
                 log.exception("the look for dials without an end failed")
 
     def look_for_lost(self, now: float) -> None:
-        """Ask Twilio about calls without an end, and have jobs look for those without a SID. Raises GatewayError."""
+        """Ask Twilio about calls without an end, or without a known SID. Raises GatewayError."""
         now_s = time.monotonic()
         for key in [key for key, at_s in self._looked_s.items() if at_s < now_s - LOST_AFTER_S]:
             del self._looked_s[key]

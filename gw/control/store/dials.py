@@ -56,7 +56,7 @@ class Dials:
         return None if found is None else DialListRow(**found._mapping)
 
     def add(self, rows: Sequence[DialRow]) -> None:
-        """Insert lines of a list; a line that is there stays as it is."""
+        """Insert lines of a list; an existing line is unchanged."""
 
         def work(connection: Connection) -> None:
             named = (dials.c.list_id == rows[0].list_id, dials.c.n.in_([row.n for row in rows]))
@@ -100,7 +100,7 @@ class Dials:
         return found[0] if found else None
 
     def in_state(self, state: DialState, before: float, limit: int) -> list[DialRow]:
-        """Return lines in a state of a dial under way that was claimed before an epoch time, oldest first."""
+        """Return lines in a state whose dial was claimed before an epoch time, oldest first."""
         statement = select(*columns_of(dials)).where(dials.c.state == state, dials.c.claimed_at < before)
         return self._rows(statement.order_by(dials.c.claimed_at, dials.c.id).limit(limit))
 
@@ -110,7 +110,7 @@ class Dials:
         return self._rows(statement.order_by(dials.c.n).limit(limit))
 
     def ended(self, list_id: str, *, since: float, limit: int) -> list[DialRow]:
-        """Return lines of a list whose latest dial ended at an epoch time or since, in that sequence."""
+        """Return lines whose latest dial ended at an epoch time or since, in sequence."""
         statement = select(*columns_of(dials)).where(dials.c.list_id == list_id, dials.c.ended_at >= since)
         return self._rows(statement.order_by(dials.c.ended_at, dials.c.n).limit(limit))
 

@@ -110,7 +110,7 @@ class CallRequest(NamedTuple):
 
 
 class CallStatus(NamedTuple):
-    """A call's status at Twilio, its verdict about an answering machine, and the length of a call that is over."""
+    """A call's status at Twilio, its verdict about an answering machine, and its final length."""
 
     status: str
     answered_by: str
@@ -221,7 +221,7 @@ class TwilioRest:
         return call.sid
 
     def list_calls(self, to: str, caller: str, since: float) -> list[str]:
-        """List the calls to a number that were placed at an epoch time or since, newest first. Raises RestError."""
+        """List the calls to a number since an epoch time, newest first. Raises RestError."""
         found = self._bounded(lambda: self._client.calls.list(to=to, from_=caller, limit=MAX_LISTED, page_size=MAX_LISTED))
         return [str(one.sid) for one in found if one.sid and _created_at(one) >= since - CLOCK_S]
 

@@ -18,7 +18,7 @@ MAX_FILE_BYTES: Final = MAX_S * RATES_HZ[-1] * 2 * 2 + (1 << 20)
 
 
 def load_greetings(agents: Mapping[str, Agent], voicemail: str = "") -> dict[str, bytes]:
-    """Return the audio of each greeting's file, and of the message for answering machines, mu-law, by path.
+    """Return the mu-law audio of greetings and of the message for machines, by path.
 
     A file that cannot be used is logged and left out; the agent then says its words. A start and a reload refuse such a file
     (`greeting_problems`): it has changed since, and a worker that restarts must serve.

@@ -40,7 +40,7 @@ class CallPlan:
     `hang_up`: the caller hangs up after the speech; else the gateway ends the call, or `max_s` does. `hooks` run before the
     frame of that number. `prelude` replaces `connected` and `start`. `parameters` replace those of the TwiML.
     `answer`: how the called party reacts after `ring_s`. `verdicts`: of Twilio's detection of answering machines, with seconds
-    since the answer; none is reported if the call's request wants none. `agent`: named by the URL of the voice webhook. `steps`:
+    since the answer; none is reported unless the request asks for them. `agent`: named by the URL of the voice webhook. `steps`:
     acts of the caller and faults of the network, in sequence, beside `speech`; their speech is appended to it.
     """
 

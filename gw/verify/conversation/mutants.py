@@ -691,7 +691,7 @@ MUTANTS: Final = (
     ),
     Mutant("a second verdict repeats the message", _in("_on_answered_by", "if self.party:", "if False:"), check.MACHINE_JUDGED),
     Mutant(
-        "the agent goes on talking to an answering machine",
+        "the agent keeps talking to an answering machine",
         _in("_on_answered_by", "self._begin_closing(Reason.MACHINE, self.rules.goodbye_ms)", "pass"),
         check.MACHINE_JUDGED,
     ),

@@ -29,7 +29,7 @@ from metrics.declare import (
 )
 
 #: Reasons of a normal end.
-_GOOD = "caller_hangup|ai_hangup|admin_hangup|idle_limit|duration_limit|budget|machine|transferred|digits_sent|shutdown"
+_GOOD = "caller_hangup|ai_hangup|admin_hangup|idle_limit|duration_limit|budget|transferred|digits_sent|machine|shutdown"
 
 
 def calls() -> dashboard.Dashboard:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, inspect
 
 import gw.config
+from gw.bench.gateway_process import GatewayProcess
 from gw.control.store import Store
 
 #: Statements that make the schema, by dialect.
@@ -34,6 +35,12 @@ def upgrade_at(config: gw.config.Store, password: str = "") -> None:
         upgrade(store)
     finally:
         store.close()
+
+
+def prepare(gateway: GatewayProcess) -> None:
+    """Upgrade the SQLite store of a gateway before its start, which then imports no alembic."""
+    gateway.var_dir.mkdir(0o700)
+    upgrade_at(gw.config.Store(url=f"sqlite:///{gateway.var_dir}/submilli.db"))
 
 
 def statements(connection: Connection) -> list[str]:

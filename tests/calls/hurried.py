@@ -3,18 +3,15 @@
 One difference from `gateway.py`: the grace of `gw.control.calls.lost_calls`.
 """
 
-from gevent import monkey
-
-monkey.patch_all()
-
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Final  # noqa: E402
+import sys
+from pathlib import Path
+from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from gw.cli import main  # noqa: E402
-from gw.cli.context import Settings  # noqa: E402
+import gateway  # noqa: F401  patches the standard library
+from gw.cli import main
+from gw.cli.context import Settings
 
 #: Time the workers have to connect. They do so within 0.2 s of control's start.
 GRACE_S: Final = 3.0

@@ -19,6 +19,7 @@ from gw.twin.ai.script import AiScript, lasting
 from gw.twin.ai.server import AiTwin
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.caller import TwinCall
+from tests import schema
 from tests.calls.hearing import until
 from tests.calls.test_secrets import reload
 from tests.program import program
@@ -35,6 +36,7 @@ class Accounts:
         self.credentials.mkdir(0o700)
         tables = {"twilio.accounts.support": f'account_sid = "{SIDS["support"]}"\n', "server": "workers = 2\n"}
         self.gateway = GatewayProcess(program(), folder / "gateway", tables)
+        schema.prepare(self.gateway)
         self.admin = AdminClient(self.gateway.admin_socket, timeout_s=scaled(20.0))
         main = TwilioTwin(self.gateway.url, account_sid=SIDS[""], auth_token=self.token(""))
         self.twilio = {"": main}
@@ -70,13 +72,15 @@ class Accounts:
         made = {other: [one.sid for one in twin.rest.recordings_of(call.call_sid)] for other, twin in self.twilio.items()}
         assert made == {other: [row["recording_sid"]] if other == name else [] for other in self.twilio}
 
-    def statuses(self, name: str) -> set[int]:
-        return {status for _, _, _, status in self.twilio[name].rest.requests}
+    def statuses(self, name: str, after: int = 0) -> set[int]:
+        """Return the statuses of the account's requests `after` so many."""
+        return {status for _, _, _, status in list(self.twilio[name].rest.requests)[after:]}
 
 
-@pytest.fixture
-def accounts(tmp_path: Path) -> Iterator[Accounts]:
-    made = Accounts(tmp_path)
+@pytest.fixture(scope="module")
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Accounts]:
+    """One gateway for all tests: a start takes two seconds of CPU. Each leaves it serving; the last adds an account."""
+    made = Accounts(tmp_path_factory.mktemp("accounts"))
     twins = made.twilio.values()
     with AiTwin(AiScript(greeting=lasting(60))) as ai:
         try:
@@ -94,56 +98,6 @@ def accounts(tmp_path: Path) -> Iterator[Accounts]:
             for twin in reversed(twins):
                 twin.stop()
             made.gateway.stop()
-
-
-def test_recordings_of_two_accounts_outlive_control(accounts: Accounts) -> None:
-    """While Twilio fails, control is killed: the next one finds the account of each recording in its row."""
-    calls = {name: accounts.place(name) for name in ("", "support")}
-    for twin in accounts.twilio.values():
-        twin.rest.fail("503", 1000)
-        twin.rest.fail("503", 1000, operation="list")
-    for name, call in calls.items():
-        until(lambda call=call: accounts.recording(call).get("state") == "claimed", f"{name!r} is claimed")  # type: ignore[misc]
-        until(lambda name=name: 503 in accounts.statuses(name), f"{name!r} was asked for")  # type: ignore[misc]
-    os.kill(accounts.admin.request("status")["pid"], signal.SIGKILL)
-    for twin in accounts.twilio.values():
-        twin.rest.heal()
-    for name, call in calls.items():
-        until(lambda call=call: accounts.recording(call).get("state") == "started", f"{name!r} is recorded")  # type: ignore[misc]
-        call.hang_up()
-        accounts.check_recorded(name, call)
-    assert accounts.statuses("") | accounts.statuses("support") <= {200, 201, 503}, "no request with another's credentials"
-
-
-def test_a_fault_of_one_account_delays_no_other(accounts: Accounts) -> None:
-    del accounts.twilio["support"].rest.auth_tokens[:]  # every request of this account is refused with 401
-    failing = [accounts.place("support") for _ in range(2)]
-    until(lambda: accounts.admin.request("status")["twilio"]["accounts"]["support"]["circuit"] == "open", "its circuit opens")
-    assert "for the account support" in accounts.admin.request("status")["readiness"]["reasons"][0]
-    call = accounts.place("")
-    until(lambda: accounts.recording(call).get("state") == "started", "the main account's call is recorded")
-    assert accounts.admin.request("status")["twilio"]["circuit"] == "closed"
-    accounts.twilio["support"].rest.auth_tokens.append(accounts.token("support"))
-    for one in (*failing, call):
-        until(lambda one=one: accounts.recording(one).get("state") == "started", "then the others are")  # type: ignore[misc]
-
-
-def test_a_reload_adds_an_account(accounts: Accounts) -> None:
-    before = accounts.place("sales")
-    assert before.wait(scaled(20.0))
-    assert before.voice is not None
-    assert (before.voice.status, "is not configured" in before.voice.body) == (403, True)
-    with accounts.gateway.config_path.open("a") as file:
-        file.write(f'\n[twilio.accounts.sales]\naccount_sid = "{SIDS["sales"]}"\n')
-    accounts.put_token("sales")
-    present = accounts.place("support")
-    until(lambda: accounts.recording(present).get("state") == "started", "it is recorded")
-    reload(accounts.gateway)
-    calls = {"sales": accounts.place("sales"), "support": present}
-    for name, call in calls.items():
-        until(lambda call=call: accounts.recording(call).get("state") == "started", f"{name} is recorded")  # type: ignore[misc]
-        call.hang_up()
-        accounts.check_recorded(name, call)
 
 
 def test_an_operators_acts_use_the_calls_account(accounts: Accounts) -> None:
@@ -207,3 +161,56 @@ def test_an_account_acts_on_no_call_of_another(accounts: Accounts) -> None:
     call.hang_up()
     accounts.check_recorded("support", call)
     assert accounts.row(call)["reason"] == "caller_hangup"
+
+
+def test_a_fault_of_one_account_delays_no_other(accounts: Accounts) -> None:
+    del accounts.twilio["support"].rest.auth_tokens[:]  # every request of this account is refused with 401
+    failing = [accounts.place("support") for _ in range(2)]
+    until(lambda: accounts.admin.request("status")["twilio"]["accounts"]["support"]["circuit"] == "open", "its circuit opens")
+    assert "for the account support" in accounts.admin.request("status")["readiness"]["reasons"][0]
+    call = accounts.place("")
+    until(lambda: accounts.recording(call).get("state") == "started", "the main account's call is recorded")
+    assert accounts.admin.request("status")["twilio"]["circuit"] == "closed"
+    accounts.twilio["support"].rest.auth_tokens.append(accounts.token("support"))
+    for one in (*failing, call):
+        until(lambda one=one: accounts.recording(one).get("state") == "started", "then the others are")  # type: ignore[misc]
+        one.hang_up()
+
+
+def test_recordings_of_two_accounts_outlive_control(accounts: Accounts) -> None:
+    """While Twilio fails, control is killed: the next one finds the account of each recording in its row."""
+    before = {name: len(accounts.twilio[name].rest.requests) for name in ("", "support")}
+    calls = {name: accounts.place(name) for name in ("", "support")}
+    for twin in accounts.twilio.values():
+        twin.rest.fail("503", 1000)
+        twin.rest.fail("503", 1000, operation="list")
+    for name, call in calls.items():
+        until(lambda call=call: accounts.recording(call).get("state") == "claimed", f"{name!r} is claimed")  # type: ignore[misc]
+        until(lambda name=name: 503 in accounts.statuses(name, before[name]), f"{name!r} was asked for")  # type: ignore[misc]
+    os.kill(accounts.admin.request("status")["pid"], signal.SIGKILL)
+    for twin in accounts.twilio.values():
+        twin.rest.heal()
+    for name, call in calls.items():
+        until(lambda call=call: accounts.recording(call).get("state") == "started", f"{name!r} is recorded")  # type: ignore[misc]
+        call.hang_up()
+        accounts.check_recorded(name, call)
+    asked = set().union(*(accounts.statuses(name, count) for name, count in before.items()))
+    assert asked <= {200, 201, 503}, "no request with another's credentials"
+
+
+def test_a_reload_adds_an_account(accounts: Accounts) -> None:
+    before = accounts.place("sales")
+    assert before.wait(scaled(20.0))
+    assert before.voice is not None
+    assert (before.voice.status, "is not configured" in before.voice.body) == (403, True)
+    with accounts.gateway.config_path.open("a") as file:
+        file.write(f'\n[twilio.accounts.sales]\naccount_sid = "{SIDS["sales"]}"\n')
+    accounts.put_token("sales")
+    present = accounts.place("support")
+    until(lambda: accounts.recording(present).get("state") == "started", "it is recorded")
+    reload(accounts.gateway)
+    calls = {"sales": accounts.place("sales"), "support": present}
+    for name, call in calls.items():
+        until(lambda call=call: accounts.recording(call).get("state") == "started", f"{name} is recorded")  # type: ignore[misc]
+        call.hang_up()
+        accounts.check_recorded(name, call)

@@ -108,8 +108,11 @@ OTHERS: Final = {
         label="expiring",
         says=murmur(7.0),
     ),
+    # Its successor is opened at half of its lifetime, which is announced in whole seconds: 2.5 to 3 s before its end.
     "a_short_session": Case(
-        (AiScript(answers=(speech.load("weasels") * 3,), lifetime_s=2.0, expires=True, speed=2.0), OK), label="expiring"
+        (AiScript(answers=(speech.load("weasels") * 5,), lifetime_s=6.0, expires=True, speed=2.0), OK),
+        label="expiring",
+        says=murmur(16.0),
     ),
 }
 CASES: Final = {**IN_A_SENTENCE, **BEFORE_A_WORD, **IN_A_QUESTION, **PERMANENT, **OTHERS}

@@ -117,8 +117,7 @@ def running(
     """
     gateway = GatewayProcess(program, folder, {"server": f"workers = {workers}\n{server}", **settings}, store_url)
     if not store_url:
-        gateway.var_dir.mkdir(0o700)
-        schema.upgrade_at(gw.config.Store(url=f"sqlite:///{gateway.var_dir}/submilli.db"))
+        schema.prepare(gateway)
     seen: set[int] = set()
     with AiTwin(script) as ai, TwilioTwin(gateway.url, auth_token=AUTH_TOKEN) as twilio:
         try:

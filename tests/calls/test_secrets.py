@@ -21,6 +21,7 @@ from gw.twin.ai.script import AiScript, lasting
 from gw.twin.ai.server import AiTwin
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.caller import TwinCall
+from tests import schema
 from tests.calls.hearing import until
 from tests.program import program
 from tests.timing import scaled
@@ -143,9 +144,10 @@ def test_the_auth_token_is_rotated_under_calls(tmp_path: Path) -> None:
     def call_on(gateway_is_up: list[bool]) -> None:
         while gateway_is_up:
             calls.append(twilio.place_call(speech.script(50), hang_up=False, max_s=scaled(30.0)))
-            gevent.sleep(0.3)
+            gevent.sleep(0.5)
 
     gateway = GatewayProcess(program(), tmp_path / "gateway", {"server": "workers = 1\n"})
+    schema.prepare(gateway)
     with AiTwin(AiScript(greeting=lasting(3), hang_up_after=1)) as ai, TwilioTwin(gateway.url, auth_token=first) as twilio:
         put(TWILIO_AUTH_TOKEN=first)
         try:
@@ -184,6 +186,7 @@ def test_the_auth_token_is_rotated_under_calls(tmp_path: Path) -> None:
 
 def test_a_reload_with_an_unusable_secret_changes_nothing(tmp_path: Path) -> None:
     gateway = GatewayProcess(program(), tmp_path / "gateway")
+    schema.prepare(gateway)
     credentials = tmp_path / "credentials"
     credentials.mkdir(0o700)
     with TwilioTwin(gateway.url, auth_token="token") as twilio:

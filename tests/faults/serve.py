@@ -4,25 +4,22 @@ Two differences from `gateway.py`: workers connect to the proxy instead of the b
 greenlets, counted by kind, to `<FAULTS_FOLDER>/greenlets.<pid>`.
 """
 
-from gevent import monkey
+import gc
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
 
-monkey.patch_all()
-
-import gc  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import signal  # noqa: E402
-import sys  # noqa: E402
-from collections import Counter  # noqa: E402
-from pathlib import Path  # noqa: E402
+import gevent
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import gevent  # noqa: E402
-
-from gw.cli import main  # noqa: E402
-from gw.cli.context import Settings  # noqa: E402
-from gw.media.bus_client import BusClient  # noqa: E402
+import gateway  # noqa: F401  patches the standard library
+from gw.cli import main
+from gw.cli.context import Settings
+from gw.media.bus_client import BusClient
 
 FOLDER = Path(os.environ["FAULTS_FOLDER"])
 os.environ["SUBMILLI_DB_PASSWORD"] = os.environ["FAULTS_DB_PASSWORD"]

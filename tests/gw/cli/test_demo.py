@@ -75,8 +75,9 @@ def test_a_run_keeps_its_promises_and_leaves_its_files(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == []
 
 
-@pytest.mark.parametrize("children", [1, 2, 4])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "children"), [(signal.SIGTERM, 1), (signal.SIGINT, 2), (signal.SIGINT, 4), (signal.SIGTERM, 4)]
+)
 def test_nothing_is_left_when_it_is_interrupted(tmp_path: Path, number: signal.Signals, children: int) -> None:
     """Interrupt at the very start, between control and worker, and with everything running."""
     run = started(tmp_path)

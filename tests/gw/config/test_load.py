@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gw.config import (
@@ -44,7 +44,6 @@ from gw.config.load import (
     variables_of,
 )
 from gw.errors import ConfigError
-from tests.examples import examples
 
 SID = "AC" + "0123456789abcdef" * 2
 OTHER = "AC" + "f" * 32
@@ -321,7 +320,6 @@ _keys = st.sampled_from(
 _names = st.sampled_from(["server", "ops", "twilio", "media", "store", "agents", "secrets"]) | st.text(max_size=6)
 
 
-@settings(max_examples=examples(300))
 @given(
     st.dictionaries(
         _names, _values | st.dictionaries(_keys, _values | st.dictionaries(_keys, _values, max_size=2), max_size=3), max_size=4

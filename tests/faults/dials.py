@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import gevent
 
-from gw.bench.gateway_process import GatewayProcess, end_process, start_process
+from gw.bench.gateway_process import GatewayProcess
 from gw.twin.ai.script import conversation
 from gw.twin.ai.server import AiTwin
 from gw.twin.sound import SILENT_FRAME
@@ -63,6 +64,7 @@ class Outcome:
     seconds: float = 0.0
     kills: list[str] = field(default_factory=list)
     runs: int = 0  # of the command
+    commands: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
     results: dict[str, int] = field(default_factory=dict)
     unknown: int = 0  # dials whose request was interrupted, and which Twilio does not list
     looked_up: int = 0  # dials whose answer was lost, found at Twilio
@@ -102,6 +104,9 @@ def run(folder: Path, *, numbers: int, per_s: float, kills: int, seed: str, stor
                 _dial(gateway, twilio, path, outcome, kills, chance)
                 outcome.seconds = time.monotonic() - began_s
             finally:
+                for command in outcome.commands:
+                    command.kill()
+                    command.wait()
                 gateway.stop()
             log = gateway.log_path.read_text(errors="replace")
             outcome.looked_up = log.count("found at Twilio")
@@ -119,24 +124,24 @@ def _dial(gateway: GatewayProcess, twilio: TwilioTwin, path: Path, outcome: Outc
     at = sorted(chance.uniform(0.05, 0.9) for _ in range(kills))  # shares of the numbers
     command = _start(gateway, path, outcome)
     for n, share in enumerate(at):
-        _wait(lambda share=share: len(twilio.placed) >= share * total, command)
+        _wait(lambda share=share: len(twilio.placed) >= share * total, command, path)
         in_request = n % 2 == 0
         if in_request:  # the twin has placed the call, and answers after ANSWER_S
             made = sum(len(calls) for calls in twilio.placed.values())
-            _wait(lambda made=made: sum(len(calls) for calls in twilio.placed.values()) > made, command)
+            _wait(lambda made=made: sum(len(calls) for calls in twilio.placed.values()) > made, command, path)
         controls = [pid for pid in gateway.pids()[1:] if role_of(pid) == "control"]
         for pid in controls:
             os.kill(pid, signal.SIGKILL)
         outcome.kills.append("in a request" if in_request else "between requests")
         if n == 0:
             command.kill()
-            end_process(command, 5.0)
+            command.wait()
             command = _start(gateway, path, outcome)
         gevent.sleep(1.0)
     for more in ("", "--unknown", "--unknown"):
         if more:
             command = _start(gateway, path, outcome, more)
-        output, _ = _ended(command)
+        output = _ended(command, path)
         results = [json.loads(line) for line in output.splitlines() if line.startswith('{"what": "result"')]
         assert results, f"the command ended without a result: {output[-500:]}"
         outcome.results = results[-1]["counts"]
@@ -146,23 +151,31 @@ def _dial(gateway: GatewayProcess, twilio: TwilioTwin, path: Path, outcome: Outc
 
 
 def _start(gateway: GatewayProcess, path: Path, outcome: Outcome, *more: str) -> "subprocess.Popen[bytes]":
+    """Start the command. Its output is a file: a full pipe would stop it, and so the list."""
     outcome.runs += 1
     words = [*GATEWAY, "--config", str(gateway.config_path), "calls", "dial", str(path), "--json", *more]
     environ = {**os.environ, "TWILIO_AUTH_TOKEN": TOKEN, "OPENAI_API_KEY": "x"}
-    return start_process(words, env=environ, stderr=subprocess.STDOUT)
+    with _output(path).open("wb") as output:
+        command = subprocess.Popen(words, env=environ, stdout=output, stderr=subprocess.STDOUT, process_group=0)
+    outcome.commands.append(command)
+    return command
 
 
-def _ended(command: "subprocess.Popen[bytes]") -> tuple[str, int]:
-    """Wait for a command's end. Returns its output and exit code."""
+def _output(path: Path) -> Path:
+    return path.with_suffix(".out")
+
+
+def _ended(command: "subprocess.Popen[bytes]", path: Path) -> str:
+    """Wait for a command's end. Returns its output."""
     with gevent.Timeout(scaled(1800.0), AssertionError("the command does not end")):
-        output, _ = command.communicate()
-    return output.decode(), command.returncode
+        command.wait()
+    return _output(path).read_text()
 
 
-def _wait(holds, command: "subprocess.Popen[bytes]") -> None:  # type: ignore[no-untyped-def]
+def _wait(holds: Callable[[], bool], command: "subprocess.Popen[bytes]", path: Path) -> None:
     with gevent.Timeout(scaled(600.0), AssertionError("the dials stand still")):
         while not holds():
-            assert command.poll() is None, f"the command has ended: {command.communicate()[0][-800:]!r}"
+            assert command.poll() is None, f"the command has ended: {_output(path).read_text()[-800:]}"
             gevent.sleep(0.002)
 
 

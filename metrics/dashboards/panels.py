@@ -34,6 +34,8 @@ _FROM_LEGEND: Final = {"legend": True, "tooltip": True, "viz": False}
 #: A cell whose text has the colour of its threshold.
 _COLOURED: Final = {"type": "color-text"}
 
+#: Grafana's unit of a number with all its digits, in groups of three.
+_COUNT: Final = "locale"
 #: Each value with the colour used from there; the first has no value.
 Steps = Sequence[tuple[float | None, str]]
 #: An expression, and the legend of its result.
@@ -128,8 +130,8 @@ def number(
     title: str, description: str, query: str, *, unit: str, steps: Steps, span: int = 4, decimals: int | None = None
 ) -> stat.Panel:
     """Build one number, coloured by thresholds. A count has no decimals."""
-    if unit == "short" and decimals is None:
-        decimals = 0
+    if unit == "short":
+        unit, decimals = _COUNT, 0
     panel = stat.Panel().color_mode(looks.BigValueColorMode.VALUE).graph_mode(looks.BigValueGraphMode.NONE)
     panel.reduce_options(_last()).thresholds(_thresholds(steps)).text_mode(looks.BigValueTextMode.VALUE)
     if decimals is not None:
@@ -150,8 +152,8 @@ def bars(
     decimals: int | None = None,
 ) -> bargauge.Panel:
     """Build one bar per series of the result. A count has no decimals."""
-    if unit == "short" and decimals is None:
-        decimals = 0
+    if unit == "short":
+        unit, decimals = _COUNT, 0
     panel = bargauge.Panel().orientation(looks.VizOrientation.HORIZONTAL).display_mode(looks.BarGaugeDisplayMode.BASIC)
     panel.reduce_options(_last()).thresholds(_thresholds(steps)).min(0).value_mode(looks.BarGaugeValueMode.TEXT)
     if high is not None:

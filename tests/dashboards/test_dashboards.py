@@ -96,7 +96,8 @@ def test_curves_have_a_table_of_last_and_max_without_zeros(name):
 @pytest.mark.parametrize("name", [name for name, panel in PANELS.items() if panel.json["type"] in ("stat", "bargauge")])
 def test_counts_have_no_decimals(name):
     defaults = PANELS[name].json["fieldConfig"]["defaults"]
-    assert defaults["unit"] != "short" or defaults["decimals"] == 0
+    assert defaults["unit"] != "short", "2 K has lost its digits"
+    assert defaults["unit"] != "locale" or defaults["decimals"] == 0
 
 
 def test_lateness_has_one_threshold_and_the_promise_is_green_from_its_objective():

@@ -340,7 +340,7 @@ class Dialogue:
         found = []
         for tool in self.open_tools:
             rules = self.rules.tools[tool.name]
-            if rules.waits and rules.filler != "none":
+            if rules.waits and rules.filler != "none" and tool.by_ms != NEVER:
                 called_ms = tool.by_ms - rules.timeout_ms - limits.TOOL_MARGIN_MS
                 found.append((max(called_ms, self.quiet_ms) + rules.filler_after_ms, tool.name))
         return found

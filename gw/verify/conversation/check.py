@@ -11,6 +11,7 @@ from typing import Final
 
 from gw.call.dialogue.machine import NEVER
 from gw.call.dialogue.rules import AFTER_APPROVAL_MS, TOOL_MARGIN_MS, Interruptions, Rules, ToolRules
+from gw.call.state import Reason
 from gw.verify import scenario_report as report
 from gw.verify.conversation.model import ConversationModel
 from gw.verify.conversation.state import RULES, Scenario
@@ -27,6 +28,8 @@ def _faults(text: str) -> frozenset[str]:
 
 #: A tool without a filler.
 _SILENT: Final = ToolRules(timeout_ms=60_000, filler="none")
+#: A tool that ends the stream.
+_LEAVES: Final = ToolRules(timeout_ms=6000, filler="none", cancels=True, leaves=Reason.TRANSFERRED)
 _BOOK: Final = _SILENT._replace(waits=False)
 #: Without the timers that a scenario is not about: no idle limit, no longest call, no holding sound.
 _TIMELESS: Final = Rules(max_call_ms=_FAR, warn_ms=0, idle_prompts=0, idle_ms=_FAR, hold_after_ms=_FAR, tools={"lookup": _SILENT})
@@ -129,6 +132,28 @@ APPROVAL: Final = Scenario(
     faults=_faults("repeat"),
     budget=1,
 )
+LEAVING: Final = Scenario("a transfer", _with_tools(transfer=_LEAVES), tools=("transfer",), faults=_faults("session"), budget=1)
+LEAVING_LATER: Final = Scenario(
+    "a transfer beside another tool, or twice", _with_tools(transfer=_LEAVES), turns=0, tools=("transfer", "lookup", "transfer")
+)
+LEAVING_KEYS: Final = Scenario(
+    "a transfer with keys",
+    _with_tools(transfer=_LEAVES),
+    turns=0,
+    tools=("transfer",),
+    keys="1#",
+    faults=_faults("fail"),
+    budget=1,
+)
+LEAVING_JUDGED: Final = Scenario(
+    "a transfer, judged interruptions", _with_tools(transfer=_LEAVES, interruptions="gateway"), tools=("transfer",)
+)
+LEAVING_FINISHES: Final = Scenario(
+    "a transfer of an agent that finishes", _with_tools(transfer=_LEAVES, interruptions="none"), tools=("transfer",)
+)
+RETURNED: Final = Scenario(
+    "a call that is back", _TIMELESS._replace(resumes=True, returns=True), faults=_faults("session fail"), budget=1
+)
 TOOL_ROLLOVER: Final = Scenario("a session expires while a tool runs", _TIMELESS, turns=0, tools=("lookup",), expires_ms=70_000)
 SLOW_TOOL: Final = Scenario("a tool slower than the idle limit", _IDLE._replace(idle_ms=8000), turns=0, tools=("lookup",))
 TOOL_IN_CLOSING: Final = Scenario("a tool called while closing", _IDLE, turns=0, tools=("lookup",))
@@ -215,6 +240,7 @@ SCENARIOS: Final = (
     *(RESUMED_TOOL, RESUMED_BACKGROUND),
     *(FILLER, FILLER_ELSEWHERE, FILLER_TWICE, FILLER_SPOKEN_INTO, FILLER_SOUND),
     *(CANCELLED, CANCELLED_JUDGED, APPROVAL, TOOL_ROLLOVER),
+    *(LEAVING, LEAVING_LATER, LEAVING_KEYS, LEAVING_JUDGED, LEAVING_FINISHES, RETURNED),
     *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, LONG_HOLD, PROTECTED),
     *(RECORDED, RECORDED_JUDGED, MACHINE, MACHINE_TOOL, MACHINE_JUDGED, MACHINE_CLOSING),
     *(FINISHES, FINISHES_GOODBYE, KEYS, KEYS_UNHEARD),

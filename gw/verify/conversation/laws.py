@@ -15,6 +15,7 @@ from gw.call.dialogue.commands import Command, Prompt
 from gw.call.dialogue.inputs import Input
 from gw.call.dialogue.machine import Dialogue, Phase
 from gw.call.dialogue.rules import MAX_TAKEN_BACK, MAX_UNREADABLE, MIN_LIFETIME_MS
+from gw.call.resume import LEFT
 from gw.call.state import Reason
 from gw.verify.conversation.state import (
     AS_HEARD,
@@ -59,6 +60,7 @@ class Happening(NamedTuple):
 def judge(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
     """Apply the step's commands. Returns the truth after them, with the rules that were broken."""
     broken: list[str] = []
+    truth = _with_leaving(scenario, step, truth)
     for command in step.out:
         if truth.ended:
             broken.append(ENDS)
@@ -73,6 +75,16 @@ def judge(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
         truth = truth._replace(silent_ms=0)
     broken += [rule for rule, is_broken in _after(scenario, step, truth) if is_broken]
     return truth._replace(broken=tuple(broken)) if broken else truth
+
+
+def _with_leaving(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
+    """Add a call that will end the stream: it is open before control is asked."""
+    event = step.event
+    if not isinstance(event, given.ToolCall) or event.call_id in step.before.wanted or event.name not in scenario.rules.tools:
+        return truth
+    if scenario.rules.tools[event.name].leaves is None:
+        return truth
+    return truth._replace(open_tools=(*truth.open_tools, OpenCall(event.call_id, int(event.response_id[1:]), event.name)))
 
 
 def waits_in_silence(scenario: Scenario, truth: Truth, machine: Dialogue) -> bool:
@@ -162,7 +174,7 @@ def _is_cut(scenario: Scenario, step: Happening, truth: Truth) -> bool:
 
 def _has_cancelled(scenario: Scenario, truth: Truth) -> bool:
     """A tool is still carried out that an interruption ends."""
-    return any(_is_cancelled(scenario, call) for call in truth.open_tools)
+    return any(_is_cancelled(scenario, call) for call in truth.open_tools if call.call_id != truth.leaves)
 
 
 def _has_yielding(scenario: Scenario, truth: Truth, event: given.ResponseStarted | given.ToolCall) -> bool:
@@ -305,7 +317,10 @@ def _without(truth: Truth, call_id: str) -> Truth:
     """The AI has a call's result."""
     left = tuple(one for one in truth.open_tools if one.call_id != call_id)
     return truth._replace(
-        open_tools=left, due=tuple(one for one in truth.due if one != call_id), filled=truth.filled and bool(left)
+        open_tools=left,
+        due=tuple(one for one in truth.due if one != call_id),
+        filled=truth.filled and bool(left),
+        leaves="" if truth.leaves == call_id else truth.leaves,
     )
 
 
@@ -313,6 +328,9 @@ def _want_tool(scenario: Scenario, step: Happening, truth: Truth, command: do.Wa
     event, call_id = step.event, command.call_id
     if isinstance(event, given.ToolResumed) and call_id not in step.before.wanted:
         return truth._replace(open_tools=(*truth.open_tools, OpenCall(call_id, _EARLIER, event.name)))
+    leaving = [one for one in truth.open_tools if one.call_id == call_id]
+    if leaving and scenario.rules.tools[leaving[0].name].leaves is not None:
+        return _want_to_leave(scenario, truth, leaving[0], broken)
     if call_id in step.before.wanted or not isinstance(event, given.ToolCall) or event.name not in scenario.rules.tools:
         broken.append(TOOL_ONCE)
         return truth
@@ -321,11 +339,27 @@ def _want_tool(scenario: Scenario, step: Happening, truth: Truth, command: do.Wa
     return truth._replace(open_tools=(*truth.open_tools, OpenCall(call_id, int(event.response_id[1:]), event.name)))
 
 
+def _want_to_leave(scenario: Scenario, truth: Truth, call: OpenCall, broken: list[str]) -> Truth:
+    """Control is to end the stream: nothing is left to say, to hear or to wait for."""
+    others = [one for one in truth.open_tools if one is not call and scenario.rules.tools[one.name].waits]
+    is_owed = truth.owed_ms >= 0 and truth.owed_from > call.response and truth.session == "ready"  # by a later response
+    rules = (
+        (TOOL_ONCE, bool(truth.leaves) or bool(others)),
+        (GOODBYE, truth.queued or truth.held or truth.judged),
+        (GOODBYE, bool(truth.active) and not truth.cancelled),
+        (NOT_OVER_THE_CALLER, truth.speaking),
+        (NO_DEAD_AIR, is_owed or truth.pressed),
+    )
+    broken += [rule for rule, is_broken in rules if is_broken]
+    return truth._replace(leaves=call.call_id)
+
+
 def _cancel_tool(scenario: Scenario, step: Happening, truth: Truth, command: do.CancelTool, broken: list[str]) -> Truth:
     was_open = [one for one in step.before.open_tools if one.call_id == command.call_id]
     if (
         not _is_cut(scenario, step, truth)
         or command.call_id not in truth.answers
+        or command.call_id == step.before.leaves
         or not was_open
         or not _is_cancelled(scenario, was_open[0])
     ):
@@ -377,6 +411,9 @@ def _end(scenario: Scenario, step: Happening, truth: Truth, end: do.End, broken:
     if isinstance(event, given.StreamEnded) and event.reason is Reason.CALLER_HANGUP:
         if end.speak:
             broken.append(ENDS)
+        left = [scenario.rules.tools[one.name].leaves for one in truth.open_tools if one.call_id == truth.leaves]
+        if (reason in LEFT or left) and reason not in left:
+            broken.append(STREAM_IS_NOT_CALL)
         return truth._replace(ended="hung up", owed_ms=-1)
     if is_machine(truth) or reason is Reason.MACHINE:
         if end.speak or not is_machine(truth) or (reason is not Reason.MACHINE and not step.comes_from_outside):

@@ -244,7 +244,7 @@ class _Moves:
         if truth.creates or (truth.active and not truth.cancelled):
             return machine.answer_by < FAR_MS
         if awaits_tool(self._scenario, truth):
-            return machine.tools_by < FAR_MS
+            return machine.tools_by < FAR_MS or (truth.pressed and machine.keys_at < FAR_MS)
         return (truth.slow and machine.cancel_by < FAR_MS) or (truth.wait_ms > 0 and machine.ask_at < FAR_MS)
 
     def _settled(self, truth: Truth, call_id: str) -> Truth:
@@ -421,6 +421,8 @@ class _Moves:
             self._add("Twilio: frames come again", given.FramesBack(), truth._replace(silent_frames=False))
         elif self._may_fail("frames"):
             self._add("Twilio: frames stop", given.FramesMissing(), truth._replace(silent_frames=True), cost=1)
+        if truth.leaves:
+            self._add("Twilio: ends the stream", given.StreamEnded(Reason.CALLER_HANGUP), truth)
         if self._may_fail("stream"):
             self._add("Twilio: the socket breaks", given.StreamEnded(Reason.PHONE_LOST), truth, cost=1)
         if self._may_fail("hangup"):
@@ -432,6 +434,8 @@ class _Moves:
         """Tools are settled, also twice; the budget is spent; an operator hangs up."""
         truth = self._truth
         for call in truth.open_tools:
+            if self._rules.tools[call.name].leaves is not None and call.call_id != truth.leaves:
+                continue  # control was not asked
             self._add(f"control: {call.call_id} settled", given.ToolSettled(call.call_id), self._settled(truth, call.call_id))
         call_id = truth.answers[-1] if truth.answers else ""
         if call_id and self._may_fail("late") and not any(call.call_id == call_id for call in truth.open_tools):
@@ -510,7 +514,9 @@ def _shifted(machine: tuple[Any, ...], ms: int) -> tuple[object, ...]:
         if values[n] != NEVER:
             values[n] = max(values[n] - ms, -FAR_MS)
     if values[_OPEN_TOOLS]:
-        values[_OPEN_TOOLS] = tuple(tool._replace(by_ms=tool.by_ms - ms) for tool in values[_OPEN_TOOLS])
+        values[_OPEN_TOOLS] = tuple(
+            tool if tool.by_ms == NEVER else tool._replace(by_ms=tool.by_ms - ms) for tool in values[_OPEN_TOOLS]
+        )
     values[_UNREADABLE] = tuple(at - ms for at in values[_UNREADABLE] if at - ms > -FAR_MS)
     return tuple(values)
 

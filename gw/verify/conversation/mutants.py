@@ -740,4 +740,42 @@ MUTANTS: Final = (
         _in("_on_response_done", "self.has_spoken = False", "pass"),
         check.CLOSING_FAILS,
     ),
+    Mutant("a transfer cuts the agent's words", _in("_may_leave", "or self.plays", ""), check.LEAVING),
+    Mutant("a transfer cuts the caller's words", _in("_may_leave", "or self.speaks", ""), check.LEAVING_FINISHES),
+    Mutant("a transfer leaves keys unsent", _in("_may_leave", "or self.keys", ""), check.LEAVING_KEYS),
+    Mutant("a transfer leaves an answer owed", _in("_may_leave", "self.debt is not None or", ""), check.LEAVING_KEYS),
+    Mutant(
+        "a transfer cuts a response",
+        _in("_may_leave", "or self.response not in (Response.NONE, Response.CUT)", ""),
+        check.LEAVING_KEYS,
+    ),
+    Mutant(
+        "a transfer leaves another tool open",
+        _in(
+            "_may_leave",
+            "return not any(self._waits(tool) for tool in self.open_tools if tool.call_id != self.leaving)",
+            "return True",
+        ),
+        check.LEAVING_LATER,
+    ),
+    Mutant("a transfer is asked for again", _in("_settle", "self.left_for is None and ", ""), check.LEAVING),
+    Mutant("a transfer never begins", _in("_settle", "self._leave()", "pass"), check.LEAVING),
+    Mutant("a transfer under way is cancelled", _in("_cancel_tools", " and not is_left", ""), check.LEAVING),
+    Mutant("a transfer has no deadline", _in("_leave", "self.tools_by = min(self.tools_by, begun.by_ms)", "pass"), check.LEAVING),
+    Mutant(
+        "the stop of a transferred stream is a hang-up",
+        _in("_on_stream_ended", "self.left_for is not None", "False"),
+        check.LEAVING,
+    ),
+    Mutant(
+        "a transfer that failed is remembered",
+        _in("_close_tool", 'self.leaving, self.left_for = "", None', "pass"),
+        check.LEAVING,
+    ),
+    Mutant("a second transfer replaces the first", _in("_is_too_much", "bool(self.leaving)", "False"), check.LEAVING_LATER),
+    Mutant(
+        "a return is not answered",
+        _in("_on_session_ready", "self._owe(Prompt.RETURNED, 0, insists=True)", "pass"),
+        check.RETURNED,
+    ),
 )

@@ -76,6 +76,7 @@ class Truth(NamedTuple):
     owed_from: int = 0  # responses before this one do not answer
     insists: bool = False  # nor does one that met our request
     open_tools: tuple[OpenCall, ...] = ()
+    leaves: str = ""  # the open call for which control ends the stream
     due: tuple[str, ...] = ()  # calls that control settled, whose results the AI does not have
     wanted: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()

@@ -326,6 +326,7 @@ class Control:
             pauses=pauses,
             spool=spool,
             audit=audit,
+            jobs=jobs,
             notify=forwarder.notify,
             config=config,
         )

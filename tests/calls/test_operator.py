@@ -9,11 +9,14 @@ import click.testing
 import gevent
 import msgspec
 
+from gw.call.dialogue.commands import Prompt
+from gw.call.prompts import text_of
 from gw.cli import root
 from gw.cli.calls.findings import findings, timeline
 from gw.control.admin.client import AdminClient
 from gw.control.rows import CallDetails
 from gw.twin.ai.script import AiScript, lasting
+from gw.twin.twilio.dial import Callee
 from tests.calls.conftest import World, WorldMaker
 from tests.timing import scaled
 
@@ -50,6 +53,27 @@ def test_a_call_is_placed_transferred_and_explained(world: WorldMaker, tmp_path:
         assert about["greeting"].weight == "good"
         assert "caller_hangup" in about["the end"].sentence
         assert (call.error, call.warnings) == ("", [])
+
+
+def test_an_operator_transfers_a_call_that_comes_back(world: WorldMaker, tmp_path: Path) -> None:
+    with world(AiScript(greeting=lasting(20), answers=(lasting(1),))) as w:
+        w.twilio.callees["+15550009999"] = Callee(after_s=0.2, keys="2")
+        call = w.twilio.place_call(hang_up=False, max_s=scaled(60.0))
+        assert call.wait_for(lambda one: bool(one.heard_audio), scaled(10.0))
+        words = ("--to", "+15550009999", "--warm", "--summary", "Anna asks.")
+        assert "is transferred" in _run(w, tmp_path, "calls", "transfer", call.call_sid, *words)
+        assert call.wait_for(lambda one: len(one.streams_s) == 2, scaled(10.0))
+        w.gateway.until(lambda: len(w.ai.sessions) == 2 and bool(w.ai.sessions[1].responses), "the agent speaks again")
+        assert text_of(Prompt.RETURNED) in [item.text for item in w.ai.sessions[1].items]
+        call.hang_up()
+        assert call.wait(scaled(10.0))
+        row = w.gateway.ended(call.call_sid)
+        (dialled,) = w.twilio.dials
+        assert (dialled.bridged, dialled.spoken) == (False, ["Anna asks. Press 1 to take the call."])
+        kinds = {event["kind"]: event["data"] for event in row["events"]}
+        assert kinds["transfer_ended"] == {"target": "+15550009999", "status": "declined"}
+        assert kinds["leaving"]["target"] == "+15550009999"
+        assert sum(one.recorded for one in w.twilio.rest.starts[call.call_sid]) == 1
 
 
 def _run(w: World, folder: Path, *words: str) -> str:

@@ -236,20 +236,27 @@ def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
     short_help="Transfer a live call to another number.",
     epilog="\b\nExamples:\n"
     "  gateway.py calls transfer CA0123 --to +15551234567\n"
+    "  gateway.py calls transfer CA0123 --to +15551234567 --warm --summary 'Anna, about order 12'\n"
     f"  gateway.py calls transfer CA0123 --to sip:desk@example.com\n\n{EXIT_CODES}",
 )
 @sid_argument
 @click.option("--to", required=True, callback=dialled, help="A number in E.164, or sip:user@host.")
+@click.option("--warm", is_flag=True, help="The callee accepts with the key 1; otherwise the caller is back with the agent.")
+@click.option("--summary", default="", help="With --warm: spoken to the callee first.")
 @gateway_options
-def transfer(settings: Settings, call_sid: str, to: str, as_json: bool) -> None:
+def transfer(settings: Settings, call_sid: str, to: str, warm: bool, summary: str, as_json: bool) -> None:
     """Transfer a live call: Twilio disconnects the agent and dials the other number.
 
-    The agent's part ends with the reason caller_hangup and an event `transferred`; a recording of the call continues. Needs the
-    running gateway and Twilio credentials. Exit code 1 if Twilio fails or refuses.
+    The agent's part ends with the reason caller_hangup and an event `transferred`; a recording of the call continues. With --warm
+    the caller hears ringing until the callee accepts; calls explain shows the outcome. Needs the running gateway and Twilio
+    credentials. Exit code 1 if Twilio fails or refuses.
     """
+    if summary and not warm:
+        raise click.UsageError("--summary needs --warm: without it the callee is connected as it answers")
     settings.ask("status")
     sid = whole_sid(settings, call_sid)
-    answer = settings.act("transfer", timeout_s=ACT_S, call_sid=sid, to=to)
+    more = {"warm": True, "summary": summary} if warm else {}
+    answer = settings.act("transfer", timeout_s=ACT_S, call_sid=sid, to=to, **more)
     print_answer(answer, f"{sid} is transferred to {to}.", as_json=as_json)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -18,11 +19,14 @@ import gevent.pool
 import msgspec
 
 from gw import bus
+from gw.call.leave import KIND, MAX_SUMMARY_CHARS, TRANSFER, Leave, encode_leave
 from gw.call.state import Reason
 from gw.config import DIALLED, NO_TALK, Config, host_and_port, talk_url
 from gw.control.admin.audit import Audit
 from gw.control.admin.server import Command, CommandError, NoArguments, acts, reads
 from gw.control.bus.server import BusServer
+from gw.control.jobs import lifecycle
+from gw.control.jobs.service import Jobs
 from gw.control.outbound.list_file import variables_problems
 from gw.control.outbound.plan import FINAL
 from gw.control.outbound.service import call_request
@@ -30,7 +34,7 @@ from gw.control.recording.pauses import Pauses
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
 from gw.control.rows import CallFilter, RecordingRow
-from gw.control.spool import Spool
+from gw.control.spool import Spool, SpoolError
 from gw.control.store import ALL_CALLS, Store, StoreError, claimant_of
 from gw.control.twilio_api.accounts import Account, Accounts
 from gw.control.twilio_api.answers import RestError
@@ -70,6 +74,8 @@ Dialled = Annotated[str, msgspec.Meta(pattern=rf"\A(?:{DIALLED.pattern})\Z", max
 class _Transfer(msgspec.Struct, forbid_unknown_fields=True):
     call_sid: Sid
     to: Dialled
+    warm: bool = False
+    summary: Annotated[str, msgspec.Meta(max_length=MAX_SUMMARY_CHARS)] = ""
 
 
 class _Dial(msgspec.Struct, forbid_unknown_fields=True):
@@ -118,11 +124,13 @@ class AdminCommands:
         spool: Spool,
         audit: Audit,
         notify: Callable[[], None],
+        jobs: Jobs,
         config: Config | None = None,
     ) -> None:
         """`notify` is called when the spool has a new event. `config`: the agents, and the URLs for Twilio."""
         self._config = config or Config()
         self._audit = audit
+        self._jobs = jobs
         self._recorder = recorder
         self._reconciler = reconciler
         self._pauses = pauses
@@ -240,6 +248,8 @@ class AdminCommands:
     def _transfer(self, args: _Transfer) -> Any:
         """Let Twilio leave the stream of a live call and dial another number."""
         self._require_credentials()
+        if args.warm:
+            return self._transfer_warm(args)
         if not self._bus.calls.is_owned(args.call_sid):
             self._refuse_ended(args.call_sid)
         account = self._account_of(args.call_sid)
@@ -249,6 +259,31 @@ class AdminCommands:
             raise CommandError(_code_of(error), f"Twilio did not transfer the call: {error}") from error
         self._audit.store(args.call_sid, "transferred", to=args.to)
         return {"call_sid": args.call_sid, "to": args.to}
+
+    def _transfer_warm(self, args: _Transfer) -> Any:
+        """Let Twilio whisper to another party, and connect it if it accepts; otherwise the caller is back with the agent."""
+        if not self._bus.calls.is_owned(args.call_sid):
+            self._refuse_ended(args.call_sid)
+            raise CommandError("failed", f"the call {args.call_sid} is not with an agent of this gateway: there is no way back")
+        account, call = self._account_of(args.call_sid), self._bus.calls.get(args.call_sid, time.monotonic())
+        agent = self._config.agents.get(call.agent if call is not None else "") or self._config.agents["default"]
+        key, now = os.urandom(16).hex(), time.time()
+        whisper = f"{args.summary} {agent.transfer.accept}".strip()
+        wish = Leave(key=key, tool=TRANSFER, account_sid=account.sid, to=args.to, whisper=whisper, ring_s=agent.transfer.ring_s)
+        job_id, deadline_at = f"{args.call_sid}/operator/{key}", now + ACT_S / 2
+        job = lifecycle.want(job_id, KIND, args.call_sid, encode_leave(wish), deadline_at=deadline_at, now=now)
+        try:
+            self._jobs.add(job)
+            while job.is_open and time.time() < now + ACT_S:
+                gevent.sleep(0.05)
+                job = next((one for one in self._jobs.of_call(args.call_sid, KIND) if one.id == job_id), job)
+        except SpoolError as error:
+            raise CommandError("unavailable", f"the transfer may have begun, the spool failed: {error}") from error
+        if job.outcome != "ok":
+            why = job.outcome or "no answer"
+            raise CommandError("failed", f"Twilio did not transfer the call: {why}; see the log of control")
+        self._audit.store(args.call_sid, "leaving", tool=TRANSFER, target=args.to)
+        return {"call_sid": args.call_sid, "to": args.to, "warm": True}
 
     def _dial(self, args: _Dial) -> Any:
         """Let Twilio place a call and connect it to this gateway when it is answered."""

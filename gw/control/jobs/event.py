@@ -58,6 +58,8 @@ LOOK_S: Final = 1.0
 RESUME_S: Final = 20.0
 #: The same after a transfer: the longest ringing and whisper come before.
 TRANSFER_S: Final = 180.0
+#: Between the request for an operator's transfer and the end of the stream.
+LEFT_S: Final = 10.0
 #: Two times of one moment: the store has microseconds.
 _SAME_S: Final = 0.001
 _HOUR_S: Final = 3600.0
@@ -256,15 +258,17 @@ def state_of(
         resumed = any(event.kind == "resumed" and event.at > draft.at for event in details.events)
         if owned or resumed or (details.ended_at is not None and details.ended_at > draft.at + _SAME_S):
             return "stale"
-        may_resume = not over and draft.data.get("reason") in RESUMABLE and now < draft.at + _may_return_s(draft, details)
+        may_resume = not over and now < draft.at + _may_return_s(draft, details)
         return "wait" if details.ended_at is None or may_resume else "ready"
     return "ready"
 
 
 def _may_return_s(draft: Draft, details: CallDetails) -> float:
     """Return how long after the end of a stream the call may continue on another one."""
-    if draft.data.get("reason") != Reason.TRANSFERRED:
-        return RESUME_S
+    reason = draft.data.get("reason")
+    left = any(event.kind == "leaving" and -LEFT_S < event.at - draft.at < LEFT_S for event in details.events)
+    if reason != Reason.TRANSFERRED and not (left and reason == Reason.CALLER_HANGUP):  # an operator's transfer
+        return RESUME_S if reason in RESUMABLE else 0.0
     ends = [event.data.get("status") for event in details.events if event.kind == "transfer_ended" and event.at > draft.at]
     return 0.0 if ends and ends[-1] in ("completed", "canceled") else TRANSFER_S
 

@@ -20,6 +20,8 @@ from gw.control.admin.commands import AdminCommands
 from gw.control.admin.server import CommandError
 from gw.control.bus.server import BusServer
 from gw.control.calls.registry import Calls
+from gw.control.jobs.leave import LeaveHandler
+from gw.control.jobs.service import Jobs
 from gw.control.recording.claims import Claims
 from gw.control.recording.pauses import Pauses
 from gw.control.recording.reconcile import Reconciler
@@ -83,6 +85,8 @@ class Rig:
         self.noted: list[tuple[str, dict[str, Any]]] = []
         self.notified: list[bool] = []
         self.ready = True
+        leaves = LeaveHandler(self.twilio.config(signed=signed).server, accounts, calls.is_owned)
+        self.jobs = Jobs(self.spool, self.page, [leaves], settle=lambda settled: None)
         self.commands = AdminCommands(
             self.store,
             self.bus,
@@ -93,6 +97,7 @@ class Rig:
             pauses=self.pauses,
             spool=self.spool,
             audit=Audit(self.spool, lambda: self.notified.append(True)),
+            jobs=self.jobs,
             notify=lambda: self.notified.append(True),
         )
 
@@ -495,3 +500,22 @@ def test_calls_are_filtered(make: Make) -> None:
     assert [row["call_sid"] for row in rig.ask("calls", which={"reason": "caller_hangup"})] == [CALL]
     with pytest.raises(CommandError, match="unknown field"):
         rig.ask("calls", which={"colour": "red"})
+
+
+def test_a_warm_transfer_needs_the_calls_stream(make: Make) -> None:
+    rig = make()
+    rig.known()
+    with pytest.raises(CommandError, match="no way back"):
+        rig.ask("transfer", call_sid=CALL, to="+15551234567", warm=True)
+
+
+def test_a_warm_transfer_that_twilio_refuses_is_an_error(make: Make) -> None:
+    rig = make()
+    rig.jobs.start()
+    rig.known()
+    rig.worker(CALL)
+    rig.twilio.posts.append(refusal(404, 20404))
+    with pytest.raises(CommandError, match="refused"):
+        rig.ask("transfer", call_sid=CALL, to="+15551234567", warm=True, summary="Anna.")
+    rig.jobs.stop()
+    assert "/twilio/whisper" in rig.twilio.seen[0].form["Twiml"][0]

@@ -36,18 +36,20 @@ CALLEES: Final = {
     "+15550000007": Callee(ends="failed", after_s=0.1),
     "sip:desk@example.com": Callee(after_s=0.1, talks_s=0.2),
     "+15550000009": Callee(after_s=0.3, keys="1", talks_s=0.4),
-    "+15550000010": Callee(after_s=30.0),
+    "+15550000010": Callee(after_s=60.0),
     "+15550000011": Callee(after_s=0.1),
 }
-LEAVES: Final = Step("hang_up", wait_s=5.0)
+#: The caller hears the greeting, then an answer, and hangs up.
+HEARS: Final = Step("say", "quiet", 0.2, patience_s=25.0)
+LEAVES: Final = Step("hang_up", "quiet", 1.0, patience_s=25.0)
 
 
 def transfers(to: str, target: str = "sales", *, whisper: bool = True, **changes: Any) -> Case:
     """Return a case whose greeting is followed by a transfer to this number."""
-    steps = changes.pop("steps", (LEAVES,))
+    steps, ring_s = changes.pop("steps", (HEARS, LEAVES)), changes.pop("ring_s", 1)
     call = Call("transfer", json.dumps({"target": target, "summary": SUMMARY}))
     script = says(0.6, 0.8, calls={1: (call,)}, **changes)
-    agent = {"tools": ("hang_up", "transfer"), "transfer": Transfer(targets={"sales": to}, ring_s=1, whisper=whisper)}
+    agent = {"tools": ("hang_up", "transfer"), "transfer": Transfer(targets={"sales": to}, ring_s=ring_s, whisper=whisper)}
     return Case(script, says(0.6, 0.8), steps=steps, agent=agent)
 
 
@@ -61,12 +63,12 @@ CASES: Final = {
     "failed": transfers("+15550000007", whisper=False),
     "sip": transfers("sip:desk@example.com"),
     "unknown": transfers("+15550000009", target="nobody"),
-    "hung_up": transfers("+15550000010", steps=(Step("hang_up", wait_s=1.3),)),
-    "interrupted": transfers("+15550000011", steps=(Step("say", "heard", 0.2, audio=WORD), Step("hang_up", wait_s=4.0))),
+    "hung_up": transfers("+15550000010", ring_s=60, steps=(HEARS, Step("hang_up", wait_s=4.0))),
+    "interrupted": transfers("+15550000011", steps=(Step("say", "heard", 0.2, audio=WORD), LEAVES)),
     "digits": Case(
         says(0.6, 0.8, calls={1: (Call("send_digits", '{"digits": "12#"}'),)}),
         says(0.6, 0.8),
-        steps=(LEAVES,),
+        steps=(HEARS, LEAVES),
         agent={"tools": ("hang_up", "send_digits")},
     ),
 }

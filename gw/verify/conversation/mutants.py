@@ -758,7 +758,11 @@ MUTANTS: Final = (
         ),
         check.LEAVING_LATER,
     ),
-    Mutant("a transfer is asked for again", _in("_settle", "self.left_for is None and ", ""), check.LEAVING),
+    Mutant(
+        "a transfer is asked for again",
+        _in("_settle", "self.left_for is None and ", ""),  # prose: quotation
+        check.LEAVING,
+    ),
     Mutant("a transfer never begins", _in("_settle", "self._leave()", "pass"), check.LEAVING),
     Mutant("a transfer under way is cancelled", _in("_cancel_tools", " and not is_left", ""), check.LEAVING),
     Mutant("a transfer has no deadline", _in("_leave", "self.tools_by = min(self.tools_by, begun.by_ms)", "pass"), check.LEAVING),

@@ -180,19 +180,29 @@ class Bench:
             call_sid=call.call_sid,
             placed_s=call.placed_s - self.began_s,
             closed_by=call.closed_by if call.is_over else "",
-            error=call.error if call.is_over else "",
+            error=_error_of(call) if call.is_over else "",
             reason=row.get("reason") or "",
             is_open=bool(row) and row.get("ended_at") is None,
             tools=[one["data"]["id"] for one in row.get("events") or [] if one["kind"] == "tool_called"],
-            unanswered=[one.call_id for one in session.calls if outputs[one.call_id] != 1 and one.name != "hang_up"]
-            if is_owed and session is not None
-            else [],
+            unanswered=[one for one in _called(session) if outputs[one] != 1] if is_owed and session is not None else [],
         )
+
+
+def _error_of(call: TwinCall) -> str:
+    """Return what went wrong for a caller: the twin's own failure, entries of Twilio's debugger, words it spoke."""
+    notes = [f"{one.code} {one.detail}" for one in (*call.warnings, *call.notices)]
+    return "; ".join(text for text in (call.error, call.close_reason, *notes, *call.spoken) if text)[:300]
 
 
 def _instructions(caller: str) -> str:
     """Return the agent's instructions. They name the caller, so that each session of a resumed call is found."""
     return f"The caller is {caller}."
+
+
+def _called(session: AiLedger) -> list[str]:
+    """Return the tool calls of a session that are owed an output: its own, and those restated from earlier ones."""
+    own = [call.call_id for call in session.calls if call.name != "hang_up"]
+    return [*own, *(item.call_id for item in session.items if item.kind == "function_call")]
 
 
 def endpoints(seed: str) -> HookTwin:
@@ -237,7 +247,10 @@ def run(folder: Path, *, calls: int, at_once: int, seed: str, kills: int | None 
 
 def table(record: Record) -> str:
     """Return the counts and the verdict as text."""
-    ends = Counter(call.reason or f"turned away ({call.error or call.closed_by})" for call in record.calls)
+    ends = Counter(
+        call.reason or f"without a row, {call.closed_by or 'Twilio'} ended it: {call.error or 'nothing reported'}"
+        for call in record.calls
+    )
     kills = Counter(what for _, what in record.kills)
     ids = {one.id for one in record.delivered}
     lines = [

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import click.testing
+import gevent
+import pytest
 
 from gw.cli import root
 from gw.config import EventHook, Hooks, Outbound
+from gw.control.admin.client import AdminClient, Refused
 from gw.twin.ai.script import AiScript, lasting
 from gw.twin.hooks import HookTwin
 from gw.twin.twilio.caller import TwinCall
@@ -20,6 +24,7 @@ from tests.calls.conftest import World, WorldMaker
 from tests.calls.conversations.scripts import voice
 from tests.calls.gateway import HOOK_SECRET
 from tests.gw.protocol.test_wav import wav
+from tests.timing import scaled
 
 CALLER: Final = "+15557654321"
 MESSAGE: Final = voice(9, 0, 1.6)
@@ -114,3 +119,66 @@ def check_voicemail(w: World, call: TwinCall) -> None:
     assert call.heard_audio.endswith(MESSAGE)
     row = w.gateway.ended(call.call_sid)
     assert (row["reason"], row["result"], call.closed_by, call.spoken) == ("machine", "success", "gateway", [])
+
+
+def test_a_list_that_is_stopped_waits_and_continues(world: WorldMaker, tmp_path: Path) -> None:
+    """Also: nothing is dialled outside the hours of the callee, and failures in a row stop a list."""
+    list_id, lines = "0123456789ab", [{"n": n, "to": f"+1555000{n:04d}", "agent": "default", "zone": "UTC"} for n in range(2, 22)]
+    with world(AiScript(), outbound=rules(tmp_path, calls_per_s=20.0, stop_at_failures=3, voicemail="")) as w:
+        w.twilio.callee_of = lambda number, before: BUSY if int(number[-4:]) < 12 else CallPlan(answer="failed")
+        operator = AdminClient(w.gateway.config.ops.admin_socket, scaled(10.0))
+        opened = {"list_id": list_id, "name": "a.csv", "caller": CALLER, "total": len(lines)}
+        assert operator.request("list_open", **opened)["has_all"] is False
+        operator.request("list_add", list_id=list_id, lines=lines)
+        assert operator.request("list_open", **opened)["has_all"] is True
+        with pytest.raises(Refused, match=r"begun with --from \+15557654321"):
+            operator.request("list_open", **{**opened, "caller": "+15550000000"})
+        gevent.sleep(0.3)
+        assert w.twilio.placed == {}, "a list runs only on request"
+        operator.request("list_run", list_id=list_id, begin=True)
+        w.gateway.until(lambda: len(w.twilio.placed) >= 3, "it runs")
+        operator.request("list_stop", list_id=list_id)
+        gevent.sleep(0.5)
+        begun = sum(len(calls) for calls in w.twilio.placed.values())
+        gevent.sleep(0.5)
+        assert sum(len(calls) for calls in w.twilio.placed.values()) == begun, "the rest waits"
+        assert operator.request("list_run", list_id=list_id)["runs"] is False
+        operator.request("list_run", list_id=list_id, begin=True)
+
+        def stopped() -> bool:
+            return "3 dials in a row failed" in operator.request("list_run", list_id=list_id)["stopped"]
+
+        w.gateway.until(stopped, "failures in a row stop it")
+        assert all(len(calls) <= 3 for calls in w.twilio.placed.values())
+
+
+def test_nothing_is_dialled_outside_the_hours_of_the_callee(world: WorldMaker, tmp_path: Path) -> None:
+    hour = time.gmtime().tm_hour
+    zone = f"Etc/GMT{hour - 12:+d}" if hour != 12 else "UTC"  # where it is noon; the sign is reversed in these names
+    with world(AiScript(), outbound=rules(tmp_path, hours="11:00-14:00", voicemail="")) as w:
+        w.twilio.callee_of = lambda number, before: CallPlan(answer="failed")
+        operator = AdminClient(w.gateway.config.ops.admin_socket, scaled(10.0))
+        lines = [{"n": 2, "to": "+15550000001", "agent": "default", "zone": zone}]
+        lines.append({"n": 3, "to": "+15550000002", "agent": "default", "zone": "UTC" if not 9 <= hour <= 14 else "Etc/GMT+10"})
+        operator.request("list_open", list_id="0123456789ab", name="a.csv", caller=CALLER, total=2)
+        operator.request("list_add", list_id="0123456789ab", lines=lines)
+        operator.request("list_run", list_id="0123456789ab", begin=True)
+        w.gateway.until(lambda: "+15550000001" in w.twilio.placed, "the one at noon is dialled")
+        gevent.sleep(1.0)
+        answer = operator.request("list_run", list_id="0123456789ab")
+        assert list(w.twilio.placed) == ["+15550000001"]
+        assert answer["next_at"] > time.time() + 600
+
+
+def test_a_single_call_has_variables_and_is_awaited(world: WorldMaker, tmp_path: Path) -> None:
+    with world(AiScript(greeting=lasting(20)), agent={"instructions": "Call {{name}}."}, outbound=rules(tmp_path)) as w:
+        w.twilio.callee = CallPlan(hang_up=False, max_s=1.0)
+        result = run(w, tmp_path, "call", "+15551234567", "--var", "name=Ada & Bob", "--amd", "--wait")
+        assert result.exit_code == 0, result.output
+        (call,) = w.twilio.calls.values()
+        assert f"{call.call_sid}: answered" in result.stdout
+        session = w.ai.session_of(call.number)
+        assert session is not None
+        assert "Call Ada & Bob." in str(session.updates)
+        w.twilio.callee = BUSY
+        assert run(w, tmp_path, "call", "+15551234567", "--wait").exit_code == 1

@@ -106,6 +106,7 @@ class Outbound:
         self._next_s = 0.0  # of the next dial, monotonic
         self.problem = ""  # why the last dial was not placed
         self._wake = Event()
+        self._stopping = Event()
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -116,6 +117,9 @@ class Outbound:
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Begin no further dial."""
+        self._stopping.set()
+        self._wake.set()
+        gevent.joinall(self._greenlets, timeout=timeout_s)
         gevent.killall(self._greenlets, timeout=timeout_s)
 
     # -- the lists ----------------------------------------------------------------------------------------------------
@@ -146,7 +150,7 @@ class Outbound:
     # -- dialling -----------------------------------------------------------------------------------------------------
 
     def _dial(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 wait_s = self._turn()
             except GatewayError as error:
@@ -156,8 +160,8 @@ class Outbound:
             except Exception:  # this greenlet's top: the lists are in the store, and the next turn tries again
                 log.exception("a turn of the lists failed")
                 wait_s = IDLE_S
-            self._wake.clear()
             self._wake.wait(wait_s)
+            self._wake.clear()
 
     def _turn(self) -> float:
         """Begin one dial if one may begin. Returns the time until the next turn. Raises GatewayError."""
@@ -335,8 +339,7 @@ class Outbound:
     # -- dials without an end -----------------------------------------------------------------------------------------
 
     def _look_for_lost(self) -> None:
-        while True:
-            gevent.sleep(LOST_EVERY_S)
+        while not self._stopping.wait(LOST_EVERY_S):
             try:
                 self.look_for_lost(time.time())
             except GatewayError as error:

@@ -185,7 +185,7 @@ class Health:
                 disk = os.statvfs(self._config.ops.var_dir)
                 free = disk.f_bavail * disk.f_frsize
                 self._disk_free.set(float(free))
-                self._is_disk_full = free < FULL_BYTES
+                self._is_disk_full = bool(disk.f_blocks) and free < FULL_BYTES  # a size of 0 is an unknown one
                 self._corrupt.set(float(self._spool.corrupt_files()))
             for state, gauge in self._schema.items():
                 gauge.set(float(state == self._schema_state()))

@@ -51,9 +51,7 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, machine: str 
         print_answer(answer, sentence, as_json=as_json)
         return
     answer = settings.ask("drain", on=True)
-    if timeout_s is None:
-        timeout_s = settings.config.server.reload_timeout_s
-    left = _wait(settings, timeout_s, quiet=as_json) if wait else None
+    left = _wait(settings, _longest_s(settings) if timeout_s is None else timeout_s, quiet=as_json) if wait else None
     if as_json:
         print_json({**answer, "calls_left": left})
     elif left:
@@ -75,6 +73,17 @@ def undrain(settings: Settings, machine: str | None, as_json: bool) -> None:
         print_answer(answer, f"{answer['machine']} ({answer['gateway']}) accepts calls again.", as_json=as_json)
         return
     print_answer(settings.ask("drain", on=False), "Calls are accepted again.", as_json=as_json)
+
+
+def _longest_s(settings: Settings) -> float:
+    """Return server.reload_timeout_s; its default for a file with errors, which the running gateway does not need."""
+    from gw.config import Server
+    from gw.errors import ConfigError
+
+    try:
+        return settings.config.server.reload_timeout_s
+    except ConfigError:
+        return Server().reload_timeout_s
 
 
 def _wait(settings: Settings, timeout_s: float, *, quiet: bool) -> int:

@@ -15,6 +15,13 @@ def test_a_machine_is_drained_and_undrained(cli: CommandLine, gateway: list[str]
     assert cli.document("undrain") == {"draining": False, "workers": 1}
 
 
+def test_a_wait_needs_no_valid_file(cli: CommandLine, gateway: list[str]) -> None:
+    cli.config.write_text(cli.config.read_text() + "[media]\nlead = 5\n")
+    result = cli.run("drain", "--wait")
+    assert (result.exit_code, "media.lead is unknown" in result.stderr) == (0, True)
+    assert result.stdout == "Drained: new calls are refused, and no call is left.\n"
+
+
 def test_another_machine_of_the_fleet_is_drained(cli: CommandLine, gateway: list[str]) -> None:
     drained = cli.run("drain", "--machine", "vm2")
     assert drained.stdout == "vm2 (gw-2) is drained: it refuses new calls, live ones continue.\n"

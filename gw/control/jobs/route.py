@@ -35,10 +35,10 @@ KIND: Final = "route"
 VARIABLES: Final = "variables"
 SUBJECTS: Final = frozenset({"route", VARIABLES})
 
-#: Questions under way at a time: the connections of one host.
-RUNNERS: Final = 8
-#: Waiting questions. With 8 runners and an endpoint that takes a quarter of a second, they are answered within two seconds.
-CAPACITY: Final = 64
+#: Questions under way at a time, most of which wait for one of the host's connections: they share the commits of their claims.
+RUNNERS: Final = 64
+#: Waiting questions: more would not be answered in time.
+CAPACITY: Final = 256
 #: Longest attempt: the greatest `timeout_s`, and some time for the client to end it.
 LIMIT_S: Final = 12.0
 #: Answers to workers that wait at a time, below the places of the bus for all questions.

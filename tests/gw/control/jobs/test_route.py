@@ -35,7 +35,7 @@ class Rig:
 
     def start(self) -> None:
         config = Config(
-            route=RouteLookup(url=self.url, timeout_s=1.0),
+            route=RouteLookup(url=self.url, timeout_s=9.0),
             hooks=Hooks(allow_networks=("127.0.0.0/8",)),
             secrets=Secrets(hook_secret="s"),
         )

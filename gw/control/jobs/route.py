@@ -156,7 +156,8 @@ class Lookups:
                 if row.at == now:  # refused as it came
                     self._tally(row.outcome)
                 return row.outcome, row.result
-            self._jobs.on_accepted([row])
+            if row.at == now:
+                self._jobs.on_accepted([row])
             for settled in self._jobs.results(bus.JobsOpen(ask.call_sid, [job_id])):  # an end that is not on disk yet
                 return settled.outcome, settled.output
             with suppress(OutOfTimeError), within(max(0.0, row.deadline_at - time.time()) + MARGIN_S):

@@ -29,10 +29,12 @@ WEBHOOKS: Final = frozenset(
 SCENARIOS: Final = (
     Scenario("one host, every fault", ALL_FAULTS, 2),
     Scenario("two hosts, every fault", ALL_FAULTS, 1, hosts=2),
+    Scenario("the call leaves its stream and returns, every fault", ALL_FAULTS, 1, moves=True),
     Scenario("Twilio fails in every way", TWILIO, 3),
     Scenario("webhooks and restarts", WEBHOOKS, 3),
     JobScenario("a tool call, every fault", JOB_FAULTS, 2),
     JobScenario("a call of an idempotent tool, every fault", JOB_FAULTS, 2, idempotent=True),
+    JobScenario("a transfer, every fault", JOB_FAULTS - {"cancelled"}, 2, leaves=True),
 )
 #: Minutes and 3 GB instead of seconds.
 DEEP: Final = (
@@ -58,6 +60,8 @@ GRANTED: Final = (
     "a host has the list of calls alive at its workers",
     "the endpoint of an idempotent tool does nothing twice for one Idempotency-Key",
     "a cancellation that is lost with its connection or its process has no effect: the late result is dropped",
+    "Twilio takes a request for a transfer from a control that died before the next one asks, and ends the stream with it",
+    "a worker with the call's stream connects within the time that a restarted control waits for it",
     "a worker's instance, and the results of its jobs, are kept for longer than it waits for them",
 )
 

@@ -18,12 +18,15 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
 import gevent
 
 from gw import bus
-from gw.config import Tool
+from gw.call.leave import KIND, Leave, encode_leave
+from gw.config import Server, Tool
 from gw.control.bus import server
-from gw.control.jobs import service, table
+from gw.control.jobs import leave, service, table
+from gw.control.jobs.leave import LeaveHandler
 from gw.control.jobs.lifecycle import Job
-from gw.control.jobs.service import Jobs
+from gw.control.jobs.service import Handler, Jobs
 from gw.control.jobs.tool import ToolHandler
+from gw.control.twilio_api.answers import Kind, RestError
 from gw.errors import GatewayError
 from gw.protocol.hooks.tool_call import CallFacts, ToolAnswer, ToolCall, encode_call
 from gw.verify.guard.parts import StandIn
@@ -47,6 +50,8 @@ _BODY: Final = encode_call(
         call=CallFacts(sid=CALL, agent="a", direction="inbound", from_="", to="", started_at=""),
     )
 )
+
+_WISH: Final = encode_leave(Leave(key="0" * 32, tool="transfer", to="+15550001"))
 
 
 class Memory(NamedTuple):
@@ -112,10 +117,12 @@ class _Disk:
 
 
 class JobParts:
-    """The production code of one job. `idempotent`: whether its tool may be called again."""
+    """The production code of one job. `idempotent`: whether its tool may be called again. `leaves`: it is a transfer."""
 
-    def __init__(self, page: Page, *, idempotent: bool) -> None:
+    def __init__(self, page: Page, *, idempotent: bool, leaves: bool = False) -> None:
         self._page = page
+        self._leaves = leaves
+        self._has_stream = True
         self._tools = {"tool": Tool(url="https://tool.example/", timeout_s=8.0, idempotent=idempotent)}
         self._answer = ToolAnswer("", "ok")
         self._kill: BaseException | None = None  # that reaches the attempt under way
@@ -141,7 +148,7 @@ class JobParts:
 
     def _fresh(self, numbers: tuple[int, ...], last: int) -> tuple[int, ...]:
         """Return the numbers of new events."""
-        numbered = [bus.Numbered(n, _wanted()) for n in numbers]
+        numbered = [bus.Numbered(n, _wanted(self._leaves)) for n in numbers]
         return tuple(entry.n for entry in server.sort_messages(cast("Any", StandIn(index=0)), last, numbered).fresh)
 
     def _accept(self, row: Job | None, count: int, now: float) -> tuple[Job | None, tuple[Job, ...]]:
@@ -149,7 +156,7 @@ class JobParts:
         with self._service(row, Memory(), now) as asked:
             accepted: list[Job] = []
             for _ in range(count):
-                wanted = asked.jobs.of_event(_wanted())
+                wanted = asked.jobs.of_event(_wanted(self._leaves))
                 accepted += asked.disk.transact(functools.partial(table.insert, wanted=wanted, now=now))
             return asked.disk.row(), tuple(accepted)
 
@@ -170,20 +177,20 @@ class JobParts:
                 pass  # the turn was taken
             return asked.done()
 
-    def _end(self, row: Job | None, memory: Memory, now: float, answer: ToolAnswer) -> Done:
-        """Let the running attempt end with a tool's answer."""
+    def _end(self, row: Job | None, memory: Memory, now: float, answer: ToolAnswer, has_stream: bool = True) -> Done:
+        """Let the running attempt end with the endpoint's answer. `has_stream`: a worker has the call's."""
         assert memory.running is not None
-        self._answer = answer
+        self._answer, self._has_stream = answer, has_stream
         with self._service(row, memory, now) as asked:
-            asked.jobs._attempt(asked.jobs._handlers["tool"], memory.running)
+            asked.jobs._attempt(next(iter(asked.jobs._handlers.values())), memory.running)
             return asked.done()
 
-    def _begins(self, row: Job | None, memory: Memory, now: float) -> bool:
-        """Begin the running attempt. Returns whether it calls the tool."""
+    def _begins(self, row: Job | None, memory: Memory, now: float, has_stream: bool = True) -> bool:
+        """Begin the running attempt. Returns whether it sends a request."""
         assert memory.running is not None
-        calls = self._calls
+        calls, self._answer, self._has_stream = self._calls, ToolAnswer("", "ok"), has_stream
         with self._service(row, memory, now) as asked:
-            asked.jobs._attempt(asked.jobs._handlers["tool"], memory.running)
+            asked.jobs._attempt(next(iter(asked.jobs._handlers.values())), memory.running)
         return self._calls > calls
 
     def _cancel(self, row: Job | None, memory: Memory, now: float, *, is_sent: bool) -> Cancelled:
@@ -197,7 +204,7 @@ class JobParts:
             if kills and memory.running is not None:
                 self._kill = kills[0]
                 try:
-                    asked.jobs._attempt(asked.jobs._handlers["tool"], memory.running)
+                    asked.jobs._attempt(next(iter(asked.jobs._handlers.values())), memory.running)
                 finally:
                     self._kill = None
             return Cancelled(asked.done(), bool(kills))
@@ -207,6 +214,19 @@ class JobParts:
         if self._kill is not None:
             raise self._kill
         return self._answer
+
+    def _redirect(self, call_sid: str, document: str, *, bound_s: float) -> None:
+        """Answer a transfer as Twilio's REST API does."""
+        self._calls += 1
+        if self._answer.status != "ok":
+            kind: Kind = "unreachable" if self._answer.status == "unavailable" else "timeout"
+            raise RestError(kind, 0, 0, "")
+
+    def _handler(self) -> Handler:
+        if not self._leaves:
+            return ToolHandler(cast("Any", StandIn(call=self._call)), self._tools)
+        account = StandIn(rest=StandIn(redirect_call=self._redirect))
+        return LeaveHandler(Server(), cast("Any", StandIn(of=lambda sid: account)), lambda call_sid: self._has_stream)
 
     def _stop(self, row: Job | None, memory: Memory, now: float) -> Done:
         """Stop the service in an orderly way."""
@@ -227,9 +247,8 @@ class JobParts:
         self.asked += 1
         disk = self._disk
         disk.put(row, commit)
-        handler = ToolHandler(cast("Any", StandIn(call=self._call)), self._tools)
         sent: list[str] = []
-        jobs = Jobs(disk, self._page, [handler], settle=lambda settled: sent.append(settled.outcome))
+        jobs = Jobs(disk, self._page, [self._handler()], settle=lambda settled: sent.append(settled.outcome))
         jobs._recovered, jobs._doubt_from = memory.recovered, memory.doubt_from
         jobs._next_prune_s = math.inf  # results are kept for longer than a worker waits
         jobs._running = {} if memory.running is None else {memory.running.id: memory.running}
@@ -246,10 +265,13 @@ class JobParts:
         clock, hub = production.time, production.gevent
         production.time = StandIn(time=lambda: now, monotonic=lambda: 0.0)
         production.gevent = StandIn(sleep=wait, getcurrent=lambda: self._greenlet, Greenlet=gevent.Greenlet)
+        waits: Any = leave
+        connect_s, waits.CONNECT_S = waits.CONNECT_S, 0.0  # the model's worker has connected
         try:
             yield _Asked(jobs, disk, sent, begun)
         finally:
             production.time, production.gevent = clock, hub
+            waits.CONNECT_S = connect_s
 
 
 class _Asked(NamedTuple):
@@ -266,5 +288,6 @@ class _Asked(NamedTuple):
         return Done(self.disk.row(), memory, tuple(self.sent), self.begun[0] if self.begun else None)
 
 
-def _wanted() -> bus.JobWanted:
-    return bus.JobWanted(JOB, "tool", CALL, round(1000 * DEADLINE), _BODY)
+def _wanted(leaves: bool) -> bus.JobWanted:
+    kind, body = (KIND, _WISH) if leaves else ("tool", _BODY)
+    return bus.JobWanted(JOB, kind, CALL, round(1000 * DEADLINE), body)

@@ -45,6 +45,7 @@ class JobScenario(NamedTuple):
     budget: int
     idempotent: bool = False
     hosts: int = 1
+    leaves: bool = False  # the job ends the call's stream, and is no tool
 
 
 class JobState(NamedTuple):
@@ -81,7 +82,7 @@ class JobModel:
 
     def __init__(self, scenario: JobScenario, page: Page) -> None:
         self._scenario = scenario
-        self.parts = JobParts(page, idempotent=scenario.idempotent)
+        self.parts = JobParts(page, idempotent=scenario.idempotent, leaves=scenario.leaves)
 
     def first(self) -> JobState:
         return JobState(self._scenario.budget)
@@ -191,6 +192,12 @@ class JobModel:
         attempt = state.attempt
         if attempt is None:
             return
+        if self._scenario.leaves and not state.sent and attempt.attempts > 1:
+            if state.worker == "here" and not state.linked:
+                return  # control waits for the worker
+            if not self.parts.begins(state.row, state.memory, _now(state), self._has_stream(state)):
+                steps.append(Step("control: the call has left its stream", self._ended(state, ToolAnswer("text", "ok")), SURE))
+                return
         if not state.sent and state.memory.cancelled and not self.parts.begins(state.row, state.memory, _now(state)):
             steps.append(Step("control: drops the cancelled job", self._ended(state, ToolAnswer("text", "ok")), SURE))
         elif not state.sent:
@@ -203,8 +210,12 @@ class JobModel:
         elif state.answered:
             steps.append(Step("control: reads the answer", self._ended(state, ToolAnswer("text", "ok")), SURE))
 
+    def _has_stream(self, state: JobState) -> bool:
+        """A worker of this gateway has the call's stream: a transfer that took effect ends it."""
+        return state.worker == "here" and not (self._scenario.leaves and state.effects)
+
     def _ended(self, state: JobState, answer: ToolAnswer) -> JobState:
-        done = self.parts.end(state.row, state.memory, _now(state), answer)
+        done = self.parts.end(state.row, state.memory, _now(state), answer, self._has_stream(state))
         return self._after(state._replace(attempt=None, sent=False, answered=False), done)
 
     # -- the endpoint -------------------------------------------------------------------------------------------------
@@ -236,9 +247,13 @@ class JobModel:
             gone = _unlinked(state)._replace(
                 control=False, batch=(), ack=0, memory=Memory(), attempt=None, sent=False, answered=False, heard=False
             )
-            add("control killed", "control is killed", gone)
             stopped = self.parts.stop(state.row, state.memory, _now(state))
-            add("control replaced", "control is replaced", gone._replace(row=stopped.row))
+            ends = [gone]
+            if self._scenario.leaves and state.wire:  # Twilio takes the request before the next control asks, or never
+                ends = [gone._replace(wire=()), gone._replace(wire=(), effects=gone.effects + len(gone.wire))]
+            for after in ends:
+                add("control killed", "control is killed", after)
+                add("control replaced", "control is replaced", after._replace(row=stopped.row))
             for commit in ("lost", "done"):
                 done = self.parts.turn(state.row, state.memory, _now(state), commit)
                 add("commit unclear", f"the outcome of a turn's commit is unknown ({commit})", self._after(state, done))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from gw.control.bus import server
-from gw.control.jobs import lifecycle, service, table, tool
+from gw.control.jobs import leave, lifecycle, service, table, tool
 from gw.verify.changes import Change, changed
 from gw.verify.explorer import Explored, Explorer
 from gw.verify.guard.jobs import (
@@ -212,3 +212,33 @@ def test_each_mutant_is_caught(page: Page, mutant: Mutant) -> None:
 
 def test_every_law_catches_a_mutant() -> None:
     assert {mutant.caught_by for mutant in MUTANTS} == set(JOB_INVARIANTS)
+
+
+RUN = f"{leave.__name__}:LeaveHandler.run"
+#: Defects of transfers, and the faults that expose them: each would dial twice, or report a transfer that did not begin.
+LEAVE_MUTANTS = (
+    (Change(RUN, "not self._still_has_stream(job.call_sid)", "False"), DONE_ONCE, "control killed"),
+    (Change(RUN, "not self._still_has_stream(job.call_sid)", "True"), TOLD_TRULY, "control killed"),
+    (Change(RUN, 'Ended("unclear", "unknown_outcome", kept)', 'Ended("done", "ok", kept)'), TOLD_TRULY, "no answer"),
+)
+
+
+def explore_transfer(page: Page, faults: frozenset[str]) -> Explored:
+    model = JobModel(JobScenario("a transfer", faults, 1, leaves=True), page)
+    try:
+        return Explorer(model, max_states=100_000).run()
+    finally:
+        model.parts.close()
+
+
+def test_a_transfer_keeps_every_law(page: Page) -> None:
+    explored = explore_transfer(page, JOB_FAULTS - {"cancelled"})
+    assert explored.complete
+    assert explored.violations == ()
+
+
+@pytest.mark.parametrize(("change", "caught_by", "faults"), LEAVE_MUTANTS)
+def test_each_mutant_of_transfers_is_caught(page: Page, change: Change, caught_by: str, faults: str) -> None:
+    with changed(change):
+        explored = explore_transfer(page, frozenset({faults}))
+    assert caught_by in {one.invariant for one in explored.violations}

@@ -45,7 +45,7 @@ class JobScenario(NamedTuple):
     budget: int
     idempotent: bool = False
     hosts: int = 1
-    leaves: bool = False  # the job ends the call's stream, and is no tool
+    leaves: bool = False  # the job is a transfer, which ends the call's stream
 
 
 class JobState(NamedTuple):

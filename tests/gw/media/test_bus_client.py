@@ -364,6 +364,18 @@ def test_a_question_without_an_answer_is_given_up(rig: Rig, monkeypatch: pytest.
     assert rig.client._open == {}
 
 
+def test_a_question_ends_with_its_connection(rig: Rig):
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    asking = gevent.spawn(rig.client.put, bus.Ask(0, "CA1", "route", "AC1", {"From": "+1"}), 10 * WAIT_S)
+    until(lambda: len(rig.client._open) == 1)
+    control.hang_up()
+    assert asking.get(timeout=WAIT_S) is None
+    assert rig.client.put(bus.Ask(0, "CA1", "route", "", {"x": "y" * bus.MAX_MESSAGE_BYTES}), 1.0) is None
+    assert rig.client._open == {}
+
+
 def test_commands_reach_the_worker(rig: Rig):
     control = rig.control()
     rig.running.start()

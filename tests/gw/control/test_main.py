@@ -565,6 +565,8 @@ ACTS = {
     "list_lines": False,
     "talk": True,
     "forget": True,
+    "recordings_pause": True,
+    "recordings_resume": True,
     "recordings_retry": True,
     "recordings_reconcile": True,
     "poison_retry": True,

@@ -314,6 +314,7 @@ class Answer(_Message, frozen=True):
     outcome: str = ""
     text: str = ""
     tools: list[OpenTool] = []
+    is_recorded: bool = False  # the call's recording was requested
 
 
 #: The step of an answer about digits: control keeps them.

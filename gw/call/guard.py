@@ -7,6 +7,20 @@ again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
+#: The stream parameter of a call whose caller has heard that it is recorded, before this stream.
+HEARD: Final = {"notice": "heard"}
+#: The variable of a route that decides whether its calls are recorded, and its values for no.
+_VARIABLE: Final = "recording"
+_OFF: Final = ("false", "no", "off", "0")
+
+
+def is_unrecorded(variables: Mapping[str, str]) -> bool:
+    """Return whether a route's variables turn the recording off."""
+    return variables.get(_VARIABLE, "").strip().lower() in _OFF
+
 
 class RecordingGuard:
     """One call's guard. `recording_started` is never reset, and `is_announced` never again False."""

@@ -38,7 +38,7 @@ def check(settings: Settings, as_json: bool) -> None:
     except ConfigError as error:
         found = list(error.problems)
     else:
-        found = greeting_problems(read.agents, read.outbound.voicemail)
+        found = greeting_problems(read.agents, read.outbound.voicemail, read.recording.notice.file)
         in_force = None if found else shown(read)
     source = str(settings.path) if settings.path is not None else "no file, defaults only"
     if as_json:

@@ -183,10 +183,25 @@ class Media(_Section, frozen=True):
     playout_s: Annotated[_Seconds, _doc("Bound on buffered AI audio per call. Twilio buffers ten minutes itself.")] = 600.0
 
 
+class Consent(_Section, frozen=True):
+    """A notice that the call is recorded. `file`: a WAV file, whose path the loader makes absolute; `text`: its words."""
+
+    file: str = ""
+    text: str = ""  # without a file, Twilio speaks it
+
+    @property
+    def is_set(self) -> bool:
+        """True with a notice."""
+        return bool(self.file or self.text)
+
+
 class Recording(_Section, frozen=True):
     """Call recordings, made by Twilio and started once per call by the gateway."""
 
     enabled: Annotated[bool, _doc("Record calls.")] = True
+    consent: Annotated[
+        str | Consent, _doc("A notice that the caller hears before the recording starts: words, or a table (OPERATION.md).")
+    ] = ""
     channels: Annotated[Literal["mono", "dual"], _doc("dual: a channel each for caller and agent. mono: one channel.")] = "dual"
     pool_size: Annotated[int, _doc("Greenlets per worker that send starts to the control process.", ge=1, le=10_000)] = 32
     retry_s: Annotated[_Seconds, _doc("Time for retrying a start while Twilio fails. The next reconcile pass continues.")] = 30.0
@@ -196,6 +211,11 @@ class Recording(_Section, frozen=True):
     keep_days: Annotated[
         int, _doc("Recordings older than this are deleted at Twilio, after the download. 0: Twilio keeps them.", ge=0, le=36_500)
     ] = 0
+
+    @property
+    def notice(self) -> Consent:
+        """The notice; a plain text is its words."""
+        return self.consent if isinstance(self.consent, Consent) else Consent(text=self.consent)
 
 
 class Store(_Section, frozen=True):
@@ -408,6 +428,7 @@ class Agent(_Section, frozen=True):
         tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...],
         _doc("The agent's tools: built-in ones, and names of [tools.NAME].", max_length=MAX_TOOLS),
     ] = ("hang_up",)
+    recording: Annotated[bool, _doc("Record the agent's calls, where [recording] does.")] = True
     transfer: Transfer = Transfer()
     mcp: tuple[Mcp, ...] = ()
     turns: Turns = Turns()

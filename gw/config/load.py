@@ -24,6 +24,7 @@ from gw.config import (
     AccountSecrets,
     Agent,
     Config,
+    Consent,
     EventHook,
     Greeting,
     Hooks,
@@ -187,6 +188,9 @@ def _with_paths(config: Config, folder: Path) -> Config:
         return msgspec.structs.replace(agent, greeting=msgspec.structs.replace(words, file=str(folder / words.file)))
 
     ops, recording, outbound = config.ops, config.recording, config.outbound
+    notice = recording.consent
+    if isinstance(notice, Consent) and notice.file:
+        recording = msgspec.structs.replace(recording, consent=msgspec.structs.replace(notice, file=str(folder / notice.file)))
     return msgspec.structs.replace(
         config,
         ops=msgspec.structs.replace(ops, admin_socket=str(folder / ops.admin_socket), var_dir=str(folder / ops.var_dir)),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from gw.config import ACCOUNT_ENVIRONMENT, DIALLED, AccountSecrets, Agent, Config, Greeting, host_and_port
+from gw.config import ACCOUNT_ENVIRONMENT, DIALLED, AccountSecrets, Agent, Config, Consent, Greeting, host_and_port
 from gw.config.outbound_rules import broken_outbound_rules
 from gw.config.route_rules import broken_route_rules
 from gw.config.store_url import parse_store_url
@@ -56,6 +56,7 @@ def broken_rules(config: Config, *, needed: frozenset[str], schemas: bool = True
     yield from _sockets(config)
     yield from _agents(config, needed)
     yield from broken_tool_rules(config, needed=needed, schemas=schemas)
+    yield from _consent(config)
     yield from _budget(config)
     yield from broken_route_rules(config)
     yield from broken_outbound_rules(config)
@@ -254,6 +255,12 @@ def _agent(config: Config, path: str, agent: Agent, needed: frozenset[str]) -> I
             keys,
             f"{path}.turns.resume_after_s = {turns.resume_after_s:g}: expected more than min_speech_ms, which would never pass",
         )
+
+
+def _consent(config: Config) -> Iterator[Broken]:
+    notice = config.recording.consent
+    if isinstance(notice, Consent) and not notice.is_set:
+        yield {"recording.consent"}, "recording.consent has neither file nor text; set one of them, or leave the key out"
 
 
 def _greeting(key: str, words: str | Greeting) -> Iterator[Broken]:

@@ -25,11 +25,11 @@ from time import monotonic
 from typing import Final
 
 from gw import bus
-from gw.call.audio.playout import MESSAGE, RECORDED
+from gw.call.audio.playout import MESSAGE, NOTICE, RECORDED
 from gw.call.cost.budget import Level
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.inputs import Input
-from gw.call.guard import RecordingGuard
+from gw.call.guard import HEARD, RecordingGuard, is_unrecorded
 from gw.call.quality import Quality
 from gw.call.resume import LEFT, TURNS_PER_STREAM
 from gw.call.state import CallState, Reason, Result, result_of
@@ -84,8 +84,10 @@ class Call:
         self._began_ms = round((self.events.started_at - resumed.began_at) * _MS) if resumed else 0
         self.spending = CallSpending(context, self.events, start, agent_name, agent)
         self.turns = Turns(resumed.n * TURNS_PER_STREAM if resumed else 0)
-        off = _not_recorded_by(context.config, route.record)
-        guard = RecordingGuard(enabled=not off)
+        off = _not_recorded_by(context.config, agent, route)
+        notice = context.config.recording.notice
+        is_announced = not notice.is_set or HEARD.items() <= start.parameters.items()
+        guard = RecordingGuard(enabled=not off, is_announced=is_announced)
         self.downlink = Downlink(context, start.stream_sid, transport, self.events, guard=guard)
         self.ending = CallEnding(context, state, agent_name, agent, self.events, transport.wake)
         self._parked = context.parked.take(self.sid) if resumed and resumed.after in LEFT else None
@@ -160,7 +162,11 @@ class Call:
         if frames is None:
             self.context.uplink_cells.by_reason["unknown_mark"].add()
             return
-        self.report_turns(self.turns.on_heard(self.downlink.playout.outcomes(frames)))
+        outcomes = self.downlink.playout.outcomes(frames)
+        if not self.downlink.guard.is_announced and any(one.item_id == NOTICE and one.whole for one in outcomes):
+            self.downlink.guard.is_announced = True
+            self.dialogue.on(given.NoticeHeard())
+        self.report_turns(self.turns.on_heard(outcomes))
         self.dialogue.check_heard(now_s)
 
     def on_key(self, digit: str) -> None:
@@ -191,19 +197,23 @@ class Call:
     # -- the agent --------------------------------------------------------------------------------------------------------
 
     def greet(self) -> None:
-        """Play the agent's recorded greeting, if it has one: the AI leg may still be connecting.
+        """Play the notice of the recording and the agent's recorded greeting, if there are: the AI leg may still be connecting.
 
-        It is the agent's first turn, so each AI session receives its text, cut to what was heard.
+        They are the agent's first turns, so each AI session receives their texts, cut to what was heard.
         """
-        words = self.agent.first_words
-        audio = self.context.greetings.get(words.file, b"")
-        if not audio or self.events.resumed is not None or not self.dialogue.may_play_recorded(len(audio) // BYTES_PER_MS):
+        words, notice, guard = self.agent.first_words, self.context.config.recording.notice, self.downlink.guard
+        greeting = b"" if self.events.resumed is not None else self.context.greetings.get(words.file, b"")
+        announcement = self.context.greetings.get(notice.file, b"") if guard.enabled and not guard.is_announced else b""
+        notice_ms, length_ms = len(announcement) // BYTES_PER_MS, (len(announcement) + len(greeting)) // BYTES_PER_MS
+        if not length_ms or not self.dialogue.may_play_recorded(length_ms, notice_ms, greets=bool(greeting)):
             return
         self.on_first_word(monotonic())
-        self.turns.on_agent_audio(RECORDED, self.now_ms())
-        self.turns.on_agent_text(RECORDED, words.text, self.now_ms())
-        self.downlink.play(RECORDED, RECORDED, audio)
-        self.downlink.end_response(RECORDED)
+        for item, audio, text in ((NOTICE, announcement, notice.text), (RECORDED, greeting, words.text)):
+            if audio:
+                self.turns.on_agent_audio(item, self.now_ms())
+                self.turns.on_agent_text(item, text, self.now_ms())
+                self.downlink.play(item, item, audio)
+                self.downlink.end_response(item)
 
     def on_first_word(self, now_s: float) -> None:
         """Measure how long the caller waited for the agent's first audio.
@@ -276,6 +286,9 @@ class Call:
         left = downlink.playout.clear(downlink.pacer.sent_frames)
         self.context.cells.dropped["call_ended"].add(left)
         self.context.cells.ended[reason].add()
+        guard = downlink.guard
+        if guard.enabled and not guard.is_announced and downlink.tx.first_audio_sent:
+            self.events.note("not_announced")
         result, detail, quality = ending.result, ending.detail[:500], self._quality(left)
         self.spending.report(ending.ended_s)
         used = self.spending.used()
@@ -309,13 +322,17 @@ class Call:
         )
 
 
-def _not_recorded_by(config: Config, records: bool) -> str:
-    """Return why a call is not recorded; empty if it is. `records`: whether its route permits it."""
+def _not_recorded_by(config: Config, agent: Agent, route: Route) -> str:
+    """Return why a call is not recorded; empty if it is."""
     if not config.signed:
         return "no_credentials"
     if not config.recording.enabled:
         return "disabled"
-    return "" if records else "route"
+    if not agent.recording:
+        return "agent"
+    if is_unrecorded(route.variables):
+        return "variable"
+    return "" if route.record else "route"
 
 
 def _call_ms(began_ms: int, events: CallEvents) -> int:

@@ -15,6 +15,7 @@ import gevent
 import msgspec
 
 from gw import bus
+from gw.call.guard import HEARD
 from gw.call.limits import MESSAGES_BURST, MESSAGES_PER_S, Allowance
 from gw.call.resume import MAX_RESUMES, Resumed, parse_resumed
 from gw.call.state import Event, Reason, State, phone_reason
@@ -309,7 +310,8 @@ class Session:
             if now_s - begun_s > SILENT_S + GIVE_WAY_S:
                 raise _RefusedError(Reason.TOKEN_USED, "the call's former stream does not close")
             resumed = parse_resumed(start.parameters, time.time()) or old.resumed_by()
-            start = msgspec.structs.replace(start, parameters={**start.parameters, **resumed.parameters()})
+            heard = HEARD if old.is_announced else {}
+            start = msgspec.structs.replace(start, parameters={**start.parameters, **resumed.parameters(), **heard})
             gevent.sleep(LOOK_S)
         return start
 
@@ -322,6 +324,11 @@ class Session:
     def answered_at(self) -> float:
         """Start of the stream, epoch seconds; 0 before it."""
         return 0.0 if self._call is None else self._call.events.started_at
+
+    @property
+    def is_announced(self) -> bool:
+        """True once the caller has heard that the call is recorded, or need not."""
+        return self._call is not None and self._call.downlink.guard.is_announced
 
     def resumed_by(self) -> Resumed:
         """Return what another stream resumes that takes this one's place."""

@@ -18,13 +18,15 @@ PARAMETER_LIMIT_CHARS: Final = 500
 _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def connect_stream(stream_url: str, action_url: str, status_url: str, parameters: dict[str, str]) -> str:
-    """Open a bidirectional stream; hang up after its end.
+def connect_stream(stream_url: str, action_url: str, status_url: str, parameters: dict[str, str], *, before: str = "") -> str:
+    """Open a bidirectional stream; hang up after its end. `before`: words that Twilio speaks first.
 
     Shape: `stream_url` is wss without a query; the parameters arrive in the stream's `start`.
     Raises: ValueError for a parameter too long for Twilio.
     """
     response = VoiceResponse()
+    if before:
+        response.say(_xml(before))
     connect = Connect(action=action_url)
     stream = connect.stream(url=stream_url, status_callback=status_url)
     for name, value in parameters.items():

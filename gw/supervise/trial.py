@@ -25,7 +25,7 @@ def problem_of(config: Config, ops_listen: str, admin_socket: str) -> str:
 
     `ops_listen`, `admin_socket`: those of the running control.
     """
-    if found := greeting_problems(config.agents, config.outbound.voicemail):
+    if found := greeting_problems(config.agents, config.outbound.voicemail, config.recording.notice.file):
         return "; ".join(found)
     try:
         with tempfile.TemporaryDirectory(prefix="submilli-") as folder, socket.create_server(("127.0.0.1", 0)) as listener:

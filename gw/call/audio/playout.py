@@ -33,6 +33,8 @@ HOLDING: Final = "holding"
 RECORDED: Final = "recorded"
 #: Those of the message for an answering machine. The AI does not have this item.
 MESSAGE: Final = "message"
+#: Those of the notice that the call is recorded.
+NOTICE: Final = "notice"
 
 
 class ResponseMark(NamedTuple):

@@ -149,9 +149,18 @@ class Key(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The stream begins with a recorded greeting. `length_ms`: until the caller has heard it."""
+    """The stream begins with recorded words. `length_ms`: until the caller has heard them.
+
+    `notice_ms`: of these, until the end of the notice that the call is recorded. `greets`: the rest is the greeting.
+    """
 
     length_ms: int
+    notice_ms: int = 0
+    greets: bool = True
+
+
+class NoticeHeard(NamedTuple):
+    """The caller has heard that the call is recorded."""
 
 
 #: The party that answered an outbound call.
@@ -246,6 +255,7 @@ Input = (
     | Key
     | Recorded
     | AnsweredBy
+    | NoticeHeard
     | FramesMissing
     | FramesBack
     | StreamEnded

@@ -739,10 +739,18 @@ class Dialogue:
 
     def _on_recorded(self, event: given.Recorded) -> None:
         """The caller is greeted without the AI, whose session may not be ready yet."""
-        self.has_greeted = self.plays = True
+        self.plays, self.has_greeted = True, self.has_greeted or event.greets
         self._expect_heard(event.length_ms)
-        self._protect()
+        if event.greets:
+            self._protect()
+        if event.notice_ms:  # heard to its end, whatever the caller says
+            self.protect_by = self.now + event.notice_ms + max(self._heard_ms, self.rules.protect_greeting_ms * event.greets)
         self.out.append(do.Play())
+
+    def _on_notice_heard(self, _: given.NoticeHeard) -> None:
+        self.protect_by = NEVER
+        if self.has_greeted:
+            self._protect()
 
     def _on_answered_by(self, event: given.AnsweredBy) -> None:
         """End a call that no person answered: after the message, if there is one. The first verdict counts."""
@@ -1287,6 +1295,7 @@ _HANDLERS: Final[dict[type, Callable[[Dialogue, Any], None]]] = {
     given.Key: Dialogue._on_key,
     given.Recorded: Dialogue._on_recorded,
     given.AnsweredBy: Dialogue._on_answered_by,
+    given.NoticeHeard: Dialogue._on_notice_heard,
     given.FramesMissing: Dialogue._on_frames_missing,
     given.FramesBack: Dialogue._on_frames_back,
     given.StreamEnded: Dialogue._on_stream_ended,

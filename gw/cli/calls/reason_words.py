@@ -109,4 +109,6 @@ RECORDING_OFF: Final = {
     "no_credentials": "no Twilio credentials are configured",
     "disabled": "recording.enabled is false",
     "route": "its route has record = false",
+    "agent": "its agent has recording = false",
+    "variable": "its route's variable recording is false",
 }

@@ -51,7 +51,7 @@ def run_gateway(settings: Settings, after_ready: Callable[[Supervisor], None] = 
     end_with_parent(os.environ)
     raise_descriptor_limit()
     config = settings.serving_config()
-    if found := greeting_problems(config.agents, config.outbound.voicemail):
+    if found := greeting_problems(config.agents, config.outbound.voicemail, config.recording.notice.file):
         raise ConfigError(found)
     logs.setup("supervisor", config.ops.log_level, numbers=config.ops.log_numbers)
     manager = Notifier(os.environ)

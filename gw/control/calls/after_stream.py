@@ -107,7 +107,9 @@ class AfterStream:
             step = NextStep.HANG_UP
         if step is NextStep.RESUME:
             call.resumes += 1
-        return bus.Answer(ask.n, step.value, call.agent, call.resumes, call.began_at, reason=call.reason)
+        return bus.Answer(
+            ask.n, step.value, call.agent, call.resumes, call.began_at, reason=call.reason, is_recorded=call.is_recorded
+        )
 
     def _open_tools(self, call_sid: str, call: Call) -> list[bus.OpenTool]:
         """Return the tool calls whose results the AI was not given; none if the disk fails."""

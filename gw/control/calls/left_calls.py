@@ -69,7 +69,15 @@ class LeftCalls:
         call.resumes += 1
         call.returns.add(call.resumes)
         return bus.Answer(
-            ask.n, NextStep.RESUME.value, call.agent, call.resumes, call.began_at, reason=reason, outcome=outcome, text=target
+            ask.n,
+            NextStep.RESUME.value,
+            call.agent,
+            call.resumes,
+            call.began_at,
+            reason=reason,
+            outcome=outcome,
+            text=target,
+            is_recorded=call.is_recorded,
         )
 
 

@@ -53,6 +53,7 @@ class Call(msgspec.Struct):
     variables: dict[str, str] = {}  # of its route
     told: set[str] = set()  # jobs of tools whose results the AI was given
     whole: bool | None = None
+    is_recorded: bool = False  # its recording was requested
     conversation: Conversation = msgspec.field(default_factory=Conversation)
 
     @property
@@ -149,6 +150,7 @@ class Calls:
             case bus.StartRecording() if event.call_sid in self._calls:
                 call = self._calls[event.call_sid]
                 call.account_sid = call.account_sid or event.account_sid
+                call.is_recorded = True
             case bus.Turn():
                 self._noted(event.call_sid, now_s).conversation.add([_turn(event)])
             case bus.CallEnded():
@@ -204,6 +206,7 @@ class Calls:
         }
         call.account_sid = call.account_sid or row.account_sid or ""
         call.spent_usd = row.cost_usd or 0.0
+        call.is_recorded = call.is_recorded or row.recording is not None
         call.variables = call.variables or row.variables
         call.told |= {str(event.data.get("id")) for event in row.events if event.kind == "tool_called"}
         call.agent, call.began_at = call.agent or row.agent or "", row.answered_at or call.began_at

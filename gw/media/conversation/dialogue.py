@@ -137,9 +137,9 @@ class CallDialogue:
             self._answers.on_queued(item_id, self._downlink.next_frame)
         return plays
 
-    def may_play_recorded(self, length_ms: int) -> bool:
-        """Pass the recorded greeting to the machine. Returns whether it is played."""
-        return self._plays(given.Recorded(length_ms), _now_ms())
+    def may_play_recorded(self, length_ms: int, notice_ms: int = 0, *, greets: bool = True) -> bool:
+        """Pass the recorded words to the machine. Returns whether they are played. Parameters as of `inputs.Recorded`."""
+        return self._plays(given.Recorded(length_ms, notice_ms, greets), _now_ms())
 
     def may_play_message(self, party: given.Party, length_ms: int) -> bool:
         """Pass the party that answered to the machine. Returns whether the message for an answering machine is played."""

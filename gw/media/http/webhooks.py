@@ -24,6 +24,7 @@ from urllib.parse import urlencode
 import gevent
 
 from gw import bus
+from gw.call.guard import HEARD, is_unrecorded
 from gw.call.leave import is_key, outcome_of
 from gw.call.quality import Quality
 from gw.call.resume import RESUMABLE, NextStep, Resumed, is_normal, next_step
@@ -281,7 +282,8 @@ class Webhooks:
         if is_new:
             self._context.warm.open(call_sid, filled)
         more = {"agent": name, **_kept(query), **({"route": chosen.id} if chosen.id else {})}
-        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, more))
+        records = route.record and not is_unrecorded(route.variables)
+        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, more, records=records))
 
     def _choose(self, fields: dict[str, str], at: float) -> Choice:
         """Choose who answers: the first route that fits, else the user's endpoint. May wait for control, bounded."""
@@ -345,8 +347,19 @@ class Webhooks:
         log.warning("a call is refused: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
         return _overflow(self._overflow)
 
-    def _stream_for(self, fields: dict[str, str], moment: _Moment, more: dict[str, str]) -> str:
-        """Build TwiML that opens a stream for this call: the same for the same webhook."""
+    def _stream_for(
+        self, fields: dict[str, str], moment: _Moment, more: dict[str, str], *, records: bool = True, is_recorded: bool = False
+    ) -> str:
+        """Build TwiML that opens a stream for this call: the same for the same webhook.
+
+        `records`: by its route, as far as known. `is_recorded`: its recording was requested, so the caller has heard the notice.
+        Twilio speaks a notice without a file.
+        """
+        notice, before = self._context.config.recording.notice, ""
+        if notice.is_set and records and self._records(more):
+            if not is_recorded and not notice.file:
+                before = notice.text
+            more = {**more, **HEARD} if is_recorded or before else more
         key = self._context.token_key
         nonce = hmac.digest(key, b"nonce\0%b%d%b" % (*moment, repr(more).encode()), sha256)[:NONCE_BYTES]
         token = make(key, self._name(fields), moment.until_s - REMEMBERED_S, nonce, more)
@@ -354,7 +367,12 @@ class Webhooks:
         kept = urlencode(_kept(more))
         action_url = f"{self._action_url}?{kept}" if kept else self._action_url
         turn_loop()  # the library builds the document in as long as all before took
-        return twiml.connect_stream(self._stream_url, action_url, f"{self._public}/twilio/stream", parameters)
+        return twiml.connect_stream(self._stream_url, action_url, f"{self._public}/twilio/stream", parameters, before=before)
+
+    def _records(self, more: dict[str, str]) -> bool:
+        """Return whether a call with these stream parameters may be recorded: its route's part is known to the stream."""
+        agent = self._context.config.agents.get(more["agent"])
+        return self._context.config.recording.enabled and agent is not None and agent.recording
 
     def _after_stream(self, fields: dict[str, str], moment: _Moment, kept: dict[str, str], *, elsewhere: bool) -> tuple[str, str]:
         """Return the HTTP status and the TwiML for a call whose stream is over. `kept`: see `_kept`.
@@ -382,7 +400,8 @@ class Webhooks:
             if not context.reserve(call_sid):
                 log.warning("a call resumes on another stream after %s", reason, extra={"call_sid": call_sid})
                 more = {"agent": agent_name or "default", **resumed.parameters(), **kept}
-                return status, self._stream_for(fields, moment, more)
+                is_recorded = answer is not None and answer.is_recorded
+                return status, self._stream_for(fields, moment, more, is_recorded=is_recorded)
             status = _NO_SLOT if elsewhere else status
         if status != _NO_SLOT:
             self._on_over(name)
@@ -418,7 +437,7 @@ class Webhooks:
             if not refusal:
                 resumed = Resumed(answer.resumes, answer.began_at, answer.reason, key, outcome)
                 more = {"agent": agent_name, **resumed.parameters(), **kept}
-                return "200 OK", self._stream_for(fields, moment, more)
+                return "200 OK", self._stream_for(fields, moment, more, is_recorded=answer.is_recorded)
             if elsewhere:
                 return _NO_SLOT, twiml.hangup()
             log.warning("a call cannot return to its agent: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})

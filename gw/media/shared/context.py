@@ -140,6 +140,10 @@ class OpenCall(Protocol):
     def on_answered_by(self, verdict: str) -> None:
         """Take Twilio's verdict on the party that answered. Never waits."""
 
+    @property
+    def is_announced(self) -> bool:
+        """True once the caller has heard that the call is recorded, or need not."""
+
     def resumed_by(self) -> Resumed:
         """Return what another stream resumes that takes this one's place."""
 
@@ -167,7 +171,7 @@ class MediaContext:
         self.tls = ssl.create_default_context()
         self.prompts = Prompts()
         self.holding = hold_tone() if config.media.holding_sound else b""
-        self.greetings = load_greetings(config.agents, config.outbound.voicemail)  # by path; the message for machines too
+        self.greetings = load_greetings(config.agents, config.outbound.voicemail, config.recording.notice.file)  # by path; the message for machines too
         self.tx_cells = TxCells(page)
         self.uplink_cells = UplinkCells(page)
         self.cells = CallCells(page)

@@ -1,4 +1,4 @@
-"""Recorded greetings: files of the configuration as telephone audio, read once at a worker's start."""
+"""Recorded words: files of the configuration as telephone audio, read once at a worker's start."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 MAX_FILE_BYTES: Final = MAX_S * RATES_HZ[-1] * 2 * 2 + (1 << 20)
 
 
-def load_greetings(agents: Mapping[str, Agent], voicemail: str = "") -> dict[str, bytes]:
-    """Return the mu-law audio of greetings and of the message for machines, by path.
+def load_greetings(agents: Mapping[str, Agent], voicemail: str = "", notice: str = "") -> dict[str, bytes]:
+    """Return the mu-law audio of greetings, of the message for machines and of the notice of a recording, by path.
 
-    A file that cannot be used is logged and left out; the agent then says its words. A start and a reload refuse such a file
-    (`greeting_problems`): it has changed since, and a worker that restarts must serve.
+    A file that cannot be used is logged and left out; the agent then says its words, and without the notice no call is recorded.
+    A start and a reload refuse such a file (`greeting_problems`): it has changed since, and a worker that restarts must serve.
     """
     audio = {}
-    for path, found in _read_all(agents, voicemail):
+    for path, found in _read_all(agents, voicemail, notice):
         if isinstance(found, str):
             log.error("a recording is missing; an agent says the words of its greeting: %s", found)
         else:
@@ -32,16 +32,16 @@ def load_greetings(agents: Mapping[str, Agent], voicemail: str = "") -> dict[str
     return audio
 
 
-def greeting_problems(agents: Mapping[str, Agent], voicemail: str = "") -> list[str]:
+def greeting_problems(agents: Mapping[str, Agent], voicemail: str = "", notice: str = "") -> list[str]:
     """Return a sentence for each file that cannot be used."""
-    return [found for _, found in _read_all(agents, voicemail) if isinstance(found, str)]
+    return [found for _, found in _read_all(agents, voicemail, notice) if isinstance(found, str)]
 
 
-def _read_all(agents: Mapping[str, Agent], voicemail: str) -> Iterator[tuple[str, Wav | str]]:
+def _read_all(agents: Mapping[str, Agent], voicemail: str, notice: str) -> Iterator[tuple[str, Wav | str]]:
     """Yield each file's path, with its content or a sentence with its fault."""
     files = {f"agents.{name}.greeting.file": agent.first_words.file for name, agent in agents.items()}
     named: set[str] = set()
-    for name, path in {**files, "outbound.voicemail": voicemail}.items():
+    for name, path in {**files, "outbound.voicemail": voicemail, "recording.consent.file": notice}.items():
         if not path or path in named:
             continue
         named.add(path)

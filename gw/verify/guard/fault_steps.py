@@ -119,7 +119,9 @@ class FaultSteps:
         dead = ControlState(life=control.life, back_ms=LOST)
         after = put_control(excused(state._replace(refused=not state.over)), host, dead)
         streams = tuple(
-            StreamState(host, phase="dead", chunks=0, heard=stream.heard) if stream.host == host else stream
+            StreamState(host, phase="dead", chunks=0, heard=stream.heard, announced=stream.announced)
+            if stream.host == host
+            else stream
             for stream in after.streams
         )
         steps.append(Step(f"host {'AB'[host]} is lost permanently", spent(after._replace(streams=streams)), FREE))

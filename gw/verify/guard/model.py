@@ -43,6 +43,7 @@ STALL_MS: Final = 60_000
 
 ONE: Final = "never two recordings of one call"
 NOT_BEFORE: Final = "no recording before the first frame was sent"
+ANNOUNCED: Final = "no recording before the caller has heard that the call is recorded"
 PROMPT: Final = "a call that lives 2 s after its first frame is recorded by then"
 STARTED: Final = "a call that stays alive is recorded, once the failed parts are back"
 SETTLES: Final = "every row settles"
@@ -52,7 +53,7 @@ NOT_BLOCKED: Final = "AI-out is never blocked"
 #: A row's state for a recording's, where they differ.
 ROW_OF: Final = {"failed": "absent"}
 
-INVARIANTS: Final = (ONE, NOT_BEFORE, PROMPT, STARTED, SETTLES, TRUE, ASKED_ONCE, NOT_BLOCKED)
+INVARIANTS: Final = (ONE, NOT_BEFORE, ANNOUNCED, PROMPT, STARTED, SETTLES, TRUE, ASKED_ONCE, NOT_BLOCKED)
 
 ALL_FAULTS: Final = frozenset(
     (
@@ -74,6 +75,7 @@ class Scenario(NamedTuple):
     budget: int
     hosts: int = 1
     chunks: int = 1  # whether further AI audio may come
+    notice: bool = False  # the caller is to hear that the call is recorded
     moves: bool = False  # the first stream may drop without counting as a fault
 
 
@@ -90,7 +92,7 @@ class GuardModel:
 
     def first(self) -> ModelState:
         """The stream is open, and no frame was sent."""
-        stream = StreamState(host=0, chunks=self.scenario.chunks)
+        stream = StreamState(host=0, chunks=self.scenario.chunks, announced=not self.scenario.notice)
         return ModelState(self.scenario.budget, (stream,), (ControlState(),) * self.scenario.hosts, reported=self.parts.heeded())
 
     # -- invariants --------------------------------------------------------------------------------------------------
@@ -103,6 +105,8 @@ class GuardModel:
             broken.append(ONE)
         if state.recordings and not any(stream.heard for stream in streams):
             broken.append(NOT_BEFORE)
+        if state.recordings and not any(stream.announced for stream in streams):
+            broken.append(ANNOUNCED)
         if state.blocked:
             broken.append(NOT_BLOCKED)
         for stream in streams:
@@ -120,7 +124,11 @@ class GuardModel:
         """The invariants that require this state to be left."""
         if state.over:
             return () if self._is_done(state) else (SETTLES,)
-        if not state.recordings and not state.refused and any(s.heard and s.phase == "open" for s in state.streams):
+        if (
+            not state.recordings
+            and not state.refused
+            and any(s.heard and s.announced and s.phase == "open" for s in state.streams)
+        ):
             return (STARTED,)
         return ()
 
@@ -161,7 +169,9 @@ class GuardModel:
                 steps.append(Step("worker 1: the stream drops, the call lives", dropped, FREE))
             if first.phase != "open" and len(state.streams) == 1:
                 host = len(state.controls) - 1
-                stream = StreamState(host, chunks=0, outbox=tuple(kind for kind in state.reported if kind == "started"))
+                again = self.scenario.notice and not state.row  # control has no wish: the notice is heard again
+                outbox = tuple(kind for kind in state.reported if kind == "started")
+                stream = StreamState(host, chunks=0, outbox=outbox, announced=not again)
                 steps.append(
                     Step("the call's stream comes back at another worker", state._replace(streams=(first, stream)), FREE)
                 )
@@ -177,11 +187,13 @@ class GuardModel:
 
     def ended(self, state: ModelState, stream: StreamState) -> StreamState:
         """The stream after its worker saw its end: AI-out ended and the end is reported, in one step."""
-        last = self.parts.last_turn(flag=stream.flag, started=stream.guard_started, room=not stream.full_ms)
+        last = self.parts.last_turn(
+            flag=stream.flag, started=stream.guard_started, room=not stream.full_ms, announced=stream.announced
+        )
         reports = tuple(kind for kind in state.reported if kind == "ended")
         outbox = (*stream.outbox, *("record",) * (stream.pool + last.fired), *reports)
         fired = stream.fired + last.fired
-        if not fired and stream.heard and not stream.full_ms:
+        if not fired and stream.heard and stream.announced and not stream.full_ms:
             fired = NEVER
         return at_rest(stream._replace(phase="ended", pool=0, fired=fired, outbox=outbox))
 
@@ -198,6 +210,8 @@ class GuardModel:
                     kept = self._frame(state, n, taken=False)
                     if kept != state:
                         steps.append(Step(f"{at}: TX's first frame does not reach the kernel", spent(kept), FREE))
+            if stream.heard and not stream.announced:
+                steps.append(Step(f"{at}: the caller has heard the notice", self._announced(state, n), FREE))
             if stream.turn_ms == 0:
                 steps.append(Step(f"{at}: AI-out takes its turn", self._turn(state, n, chunk=False), SURE))
             if stream.chunks:
@@ -208,19 +222,32 @@ class GuardModel:
         if state.controls[stream.host].up:
             self._bus_steps(state, n, steps)
 
+    def _announced(self, state: ModelState, n: int) -> ModelState:
+        """Twilio's echo of the mark behind the notice came: AI-out asks at its next turn."""
+        stream = state.streams[n]
+        due_ms = PROMISE_MS if not state.excused and not state.recordings else NEVER
+        wait_ms = self.parts.turn(flag=stream.flag, started=stream.guard_started, room=True, chunk=False, announced=False).wait_ms
+        return put_stream(state, n, stream._replace(announced=True, turn_ms=wait_ms, due_ms=due_ms))
+
     def _frame(self, state: ModelState, n: int, *, taken: bool) -> ModelState:
         stream = state.streams[n]
         flag = self.parts.send_frame(flag=stream.flag, taken=taken)
         turn_ms = stream.turn_ms
         if flag and not stream.flag:  # AI-out just began its wait: the longest case
             turn_ms = self.parts.turn(flag=False, started=stream.guard_started, room=True, chunk=False).wait_ms
-        due_ms = PROMISE_MS if taken and not state.excused and not state.recordings else NEVER
+        due_ms = PROMISE_MS if taken and stream.announced and not state.excused and not state.recordings else NEVER
         return put_stream(state, n, stream._replace(flag=flag, heard=stream.heard or taken, turn_ms=turn_ms, due_ms=due_ms))
 
     def _turn(self, state: ModelState, n: int, *, chunk: bool) -> ModelState:
         stream = state.streams[n]
-        turn = self.parts.turn(flag=stream.flag, started=stream.guard_started, room=not stream.full_ms, chunk=chunk)
-        waits = stream.flag and not turn.guard_started
+        turn = self.parts.turn(
+            flag=stream.flag,
+            started=stream.guard_started,
+            room=not stream.full_ms,
+            chunk=chunk,
+            announced=stream.announced,
+        )
+        waits = stream.flag and stream.announced and not turn.guard_started
         after = stream._replace(
             chunks=0 if turn.guard_started else stream.chunks,
             guard_started=turn.guard_started,

@@ -146,19 +146,19 @@ class Parts:
         return tx
 
     @asked_once
-    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> AiOutTurn:
-        """Let AI-out's loop take one turn; `chunk`: because AI-in brought audio."""
-        return self._turn(flag, started, room, chunk)
+    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool, announced: bool = True) -> AiOutTurn:
+        """Let AI-out's loop take one turn; `chunk`: because AI-in brought audio. `announced`: the caller has heard the notice."""
+        return self._turn(flag, started, room, chunk, announced)
 
     @asked_once
-    def last_turn(self, *, flag: bool, started: bool, room: bool) -> AiOutTurn:
+    def last_turn(self, *, flag: bool, started: bool, room: bool, announced: bool = True) -> AiOutTurn:
         """Let AI-out's loop end, after it was stopped."""
-        return self._turn(flag, started, room, None)
+        return self._turn(flag, started, room, None, announced)
 
-    def _turn(self, flag: bool, started: bool, room: bool, chunk: bool | None) -> AiOutTurn:
+    def _turn(self, flag: bool, started: bool, room: bool, chunk: bool | None, announced: bool) -> AiOutTurn:
         fired: list[bool] = []
         waits: list[float | None] = []
-        call_guard = guard.RecordingGuard(enabled=True)
+        call_guard = guard.RecordingGuard(enabled=True, is_announced=announced)
         call_guard.recording_started = started
         tx = self._tx(flag)
         ai_out = ai_out_module.AiOut(

@@ -24,6 +24,7 @@ class StreamState(NamedTuple):
     chunks: int = 1  # whether further AI audio may come and change something
     flag: bool = False  # TX's `first_audio_sent`
     heard: bool = False  # the kernel took a frame
+    announced: bool = True  # the caller has heard that the call is recorded, or need not
     guard_started: bool = False  # the guard's `recording_started`
     turn_ms: int = NEVER  # to AI-out's next turn
     fired: int = 0  # starts of the recording by AI-out; NEVER: a start is missing
@@ -124,7 +125,7 @@ def at_rest(stream: StreamState) -> StreamState:
     fired = 0 if stream.fired == 1 else stream.fired
     has_all = len(stream.outbox) == stream.spooled and not stream.batch and not stream.again
     if has_all and (stream.phase == "dead" or stream.acked == stream.spooled):
-        return StreamState(stream.host, stream.phase, chunks=0, heard=stream.heard, fired=fired)
+        return StreamState(stream.host, stream.phase, chunks=0, heard=stream.heard, announced=stream.announced, fired=fired)
     return stream._replace(chunks=0, flag=False, guard_started=False, fired=fired, turn_ms=NEVER, full_ms=0, due_ms=NEVER)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gw.call.guard import RecordingGuard
+from gw.call.guard import RecordingGuard, is_unrecorded
 
 turns = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30)
 
@@ -52,3 +52,20 @@ def test_the_flag_is_set_before_the_caller_acts() -> None:
 def test_a_guard_has_no_other_attributes() -> None:
     with pytest.raises(AttributeError):
         RecordingGuard(enabled=True).retries = 1  # type: ignore[attr-defined]
+
+
+def test_a_recording_waits_for_its_notice_and_for_a_caller_who_types() -> None:
+    guard = RecordingGuard(enabled=True, is_announced=False)
+    assert not guard.may_start(first_audio_sent=True, pool_has_room=True)
+    guard.is_announced, guard.is_concealed = True, True
+    assert not guard.may_start(first_audio_sent=True, pool_has_room=True)
+    assert not guard.recording_started
+    guard.is_concealed = False
+    assert guard.may_start(first_audio_sent=True, pool_has_room=True)
+    assert not guard.may_start(first_audio_sent=True, pool_has_room=True)
+
+
+def test_a_variable_turns_the_recording_off() -> None:
+    off = [value for value in ("false", "No", " off ", "0", "true", "", "yes") if is_unrecorded({"recording": value})]
+    assert off == ["false", "No", " off ", "0"]
+    assert not is_unrecorded({})

@@ -169,6 +169,16 @@ def test_first_words(write, text, words):
     assert load(write(f"[agents.default]\ngreeting = {text}\n"), {}).agents["default"].first_words == words
 
 
+def test_a_notice_is_words_or_a_file_beside_the_configuration(write, tmp_path):
+    notice = load(write("[recording]\nconsent = 'We record.'\n"), {}).recording.notice
+    assert (notice.file, notice.text) == ("", "We record.")
+    notice = load(write("[recording]\nconsent = { file = 'notice.wav', text = 'We record.' }\n"), {}).recording.notice
+    assert (notice.file, notice.text) == (str(tmp_path / "notice.wav"), "We record.")
+    assert not load(None, {}).recording.notice.is_set
+    with pytest.raises(ConfigError, match=r"recording\.consent has neither file nor text"):
+        load(write("[recording]\nconsent = {}\n"), {})
+
+
 def test_a_greetings_file_is_beside_the_configuration(write, tmp_path):
     """Also for a child process, which reads the configuration by a descriptor."""
     text = "[agents.default]\ngreeting = { file = 'sounds/hello.wav', text = 'Hello.' }\n"

@@ -691,3 +691,26 @@ def test_an_agent_that_hangs_up_while_the_caller_speaks_is_back_in_the_conversat
     assert out == [do.ToolOutput("t1", "ok"), do.Note("goodbye_taken_back")]
     talk.on(given.SpeechStopped("c1"))
     assert talk.wait(700) == [do.Create(Prompt.ANSWER)]
+
+
+def test_a_notice_is_not_interrupted_and_the_agent_greets_behind_it() -> None:
+    talk = Talk()
+    assert talk.on(given.Recorded(2000, notice_ms=2000, greets=False)) == [do.Play()]
+    assert talk.on(given.SessionReady()) == [do.Restate(), do.Create(Prompt.GREETING)]
+    assert talk.on(given.SpeechStarted("c1")) == []
+    assert talk.machine.plays
+    talk.on(given.SpeechStopped("c1"), given.NoticeHeard())
+    talk.on(given.ResponseStarted("r0"), given.Audio("r0", 1000))
+    assert do.Interrupt() in talk.on(given.SpeechStarted("c2"))
+
+
+def test_a_recorded_greeting_behind_a_notice_has_its_own_protection() -> None:
+    talk = Talk(Rules(protect_greeting_ms=1500))
+    talk.on(given.Recorded(3000, notice_ms=1000))
+    talk.wait(1000)
+    talk.on(given.NoticeHeard())
+    talk.wait(1400)
+    assert talk.on(given.SpeechStarted("c1")) == []
+    talk.on(given.SpeechStopped("c1"))
+    talk.wait(200)
+    assert do.Interrupt() in talk.on(given.SpeechStarted("c2"))

@@ -18,7 +18,19 @@ from gw.verify.changes import Cell, Change, Value, changed
 from gw.verify.explorer import Explorer
 from gw.verify.guard import model
 from gw.verify.guard.claim_row import RowStore
-from gw.verify.guard.model import ASKED_ONCE, NOT_BEFORE, NOT_BLOCKED, ONE, PROMPT, SETTLES, STARTED, TRUE, GuardModel, Scenario
+from gw.verify.guard.model import (
+    ANNOUNCED,
+    ASKED_ONCE,
+    NOT_BEFORE,
+    NOT_BLOCKED,
+    ONE,
+    PROMPT,
+    SETTLES,
+    STARTED,
+    TRUE,
+    GuardModel,
+    Scenario,
+)
 
 GUARD = "gw.call.guard:RecordingGuard.may_start"
 TURN, RUN, COUNT = "gw.media.ai_out:AiOut._ask", "gw.media.ai_out:AiOut.run", "gw.media.tx:Tx._count"
@@ -37,6 +49,7 @@ class Mutant(NamedTuple):
     faults: str = ""
     budget: int = 1
     hosts: int = 1
+    notice: bool = False
     of_the_store: bool = False  # the store's answers must not come from the cache
 
 
@@ -53,6 +66,13 @@ MUTANTS = (
     # -- the guard and its callers
     Mutant("the guard does not store its start", Change(GUARD, "self.recording_started = True", "pass"), ASKED_ONCE),
     Mutant("the guard does not check the flag", Change(GUARD, " or not first_audio_sent", ""), NOT_BEFORE),
+    Mutant("the guard does not wait for the notice", Change(GUARD, "not self.is_announced or ", ""), ANNOUNCED, notice=True),
+    Mutant(
+        "the guard waits for ever after the notice",
+        Change(GUARD, "not self.is_announced or ", "self.is_announced or "),
+        PROMPT,
+        notice=True,
+    ),
     Mutant("the guard passes over a full pool", Change(GUARD, " or not pool_has_room", ""), NOT_BLOCKED, "pool full"),
     Mutant(
         "a full pool uses up the start",
@@ -214,7 +234,7 @@ def rows() -> Iterator[RowStore]:
 def test_a_mutant_is_caught(mutant: Mutant, rows: RowStore) -> None:
     faults = frozenset(filter(None, mutant.faults.split(",")))
     assert faults <= model.ALL_FAULTS
-    scenario = Scenario(mutant.name, faults, mutant.budget if faults else 0, mutant.hosts)
+    scenario = Scenario(mutant.name, faults, mutant.budget if faults else 0, mutant.hosts, notice=mutant.notice)
     own = RowStore() if mutant.of_the_store else rows
     try:
         with changed(mutant.change):

@@ -171,7 +171,8 @@ class MediaContext:
         self.tls = ssl.create_default_context()
         self.prompts = Prompts()
         self.holding = hold_tone() if config.media.holding_sound else b""
-        self.greetings = load_greetings(config.agents, config.outbound.voicemail, config.recording.notice.file)  # by path; the message for machines too
+        words = (config.outbound.voicemail, config.recording.notice.file)
+        self.greetings = load_greetings(config.agents, *words)  # by path, with the message for machines and the notice
         self.tx_cells = TxCells(page)
         self.uplink_cells = UplinkCells(page)
         self.cells = CallCells(page)

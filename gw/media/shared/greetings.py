@@ -18,7 +18,9 @@ MAX_FILE_BYTES: Final = MAX_S * RATES_HZ[-1] * 2 * 2 + (1 << 20)
 
 
 def load_greetings(agents: Mapping[str, Agent], voicemail: str = "", notice: str = "") -> dict[str, bytes]:
-    """Return the mu-law audio of greetings, of the message for machines and of the notice of a recording, by path.
+    """Return the mu-law audio of all recorded words, by path.
+
+    `voicemail`: the message for machines; `notice`: of the recording.
 
     A file that cannot be used is logged and left out; the agent then says its words, and without the notice no call is recorded.
     A start and a reload refuse such a file (`greeting_problems`): it has changed since, and a worker that restarts must serve.

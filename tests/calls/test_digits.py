@@ -38,7 +38,7 @@ PIN: Final = "31416"
 LISTENS: Final = Step("hang_up", "quiet", 1.8, patience_s=12.0)
 
 
-def types(keys: str, *, after_s: float = 0.5) -> tuple[Step, ...]:
+def types(keys: str, *, after_s: float = 1.5) -> tuple[Step, ...]:
     """Let the caller type keys in two halves, once the agent is silent."""
     half = len(keys) // 2
     return (
@@ -68,7 +68,7 @@ CASES: Final = {
     "invalid": collects({"min": 9, "max": 4}, LISTENS),
     "secret": collects(
         {"sensitive": True},
-        Step("say", "quiet", 0.3, audio=b"".join(murmur(2.0))),
+        Step("say", "quiet", 0.3, audio=b"".join(murmur(3.0))),
         Step("press", "after", -1.2, keys=" ".join(CARD[:4])),
         Step("press", "after", 0.5, keys=" ".join(f"{CARD[4:]}#")),
         LISTENS,
@@ -82,12 +82,12 @@ CASES: Final = {
     "misfit": collects({"sensitive": True}, *types(f"{CARD}#"), LISTENS, then=(Call("pay", '{"amount": {"ref": "d1"}}'),)),
     "early": collects({"sensitive": True}, *types(f"{CARD}#"), LISTENS),
     "left": collects(
-        {"sensitive": True}, Step("press", "quiet", 0.5, keys=" ".join(CARD[:4])), Step("hang_up", "after", 0.5), late=True
+        {"sensitive": True}, Step("press", "quiet", 1.5, keys=" ".join(CARD[:4])), Step("hang_up", "after", 0.5), late=True
     ),
     "spoken": collects({"min": 4, "max": 4}, Step("say", "quiet", 0.3, audio=WORD), *types("1234"), LISTENS),
     "broken": collects(
         {"sensitive": True},
-        Step("press", "quiet", 0.5, keys=" ".join(CARD[:4])),
+        Step("press", "quiet", 1.5, keys=" ".join(CARD[:4])),
         Step("reset", "after", 0.3),
         LISTENS,
         late=True,

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from gevent.lock import BoundedSemaphore
+
 from gw import bus
 from gw.control.admin.server import Act, Fields
 from gw.control.rows import OPERATOR, Scalar
@@ -32,6 +34,7 @@ class Audit:
         self._notify = notify
         self._instance = f"admin-{os.getpid()}-{time.time_ns():x}"
         self._n = 0
+        self._appending = BoundedSemaphore(1)
 
     def record(self, act: Act) -> None:
         """Log an act and store it."""
@@ -46,10 +49,11 @@ class Audit:
 
     def store(self, call_sid: str, kind: str, **data: Scalar) -> None:
         """Store an act as an event. It is done, so a failure of the spool is only logged."""
-        self._n += 1
         event = bus.CallEvent(call_sid, kind, time.time(), dict(data))
         try:
-            self._spool.append(self._instance, [(self._n, bus.encode_event(event))])
+            with self._appending:  # a number below the last one is taken for a repetition
+                self._n += 1
+                self._spool.append(self._instance, [(self._n, bus.encode_event(event))])
         except SpoolError as error:
             log.error("an operator's act is not stored: %s", error, extra={"call_sid": call_sid, "reason": error.code})
         else:

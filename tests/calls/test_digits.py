@@ -63,7 +63,9 @@ PAYS: Final = (Call("pay", '{"card": {"ref": "d1"}, "amount": 5}'),)
 CASES: Final = {
     "plain": collects({"min": 4, "max": 4}, *types("1234"), LISTENS),
     "terminated": collects({}, *types("12345#"), LISTENS),
-    "timeout": collects({"min": 4, "max": 4, "timeout_s": 1}, *types("12"), LISTENS),
+    "timeout": collects(
+        {"min": 4, "max": 4, "timeout_s": 2}, *types("12", after_s=0.4), Step("hang_up", "quiet", 2.5, patience_s=12.0)
+    ),
     "nothing": collects({"timeout_s": 1}, LISTENS),
     "invalid": collects({"min": 9, "max": 4}, LISTENS),
     "secret": collects(

@@ -200,7 +200,7 @@ class Recording(_Section, frozen=True):
 
     enabled: Annotated[bool, _doc("Record calls.")] = True
     consent: Annotated[
-        str | Consent, _doc("A notice that the caller hears before the recording starts: words, or a table (OPERATION.md).")
+        str | Consent, _doc("A notice that the caller hears before the recording: words, or a table (OPERATION.md).")
     ] = ""
     channels: Annotated[Literal["mono", "dual"], _doc("dual: a channel each for caller and agent. mono: one channel.")] = "dual"
     pool_size: Annotated[int, _doc("Greenlets per worker that send starts to the control process.", ge=1, le=10_000)] = 32

@@ -199,7 +199,7 @@ def test_all_errors_together(write):
         workers = 0
         [media]
         lead_ms = 501
-        [nonsense]
+        [rubbish]
         [agents.default]
         provider = "hal"
         [agents.default.turns]
@@ -214,7 +214,7 @@ def test_all_errors_together(write):
             "server.lissten is unknown: did you mean server.listen?",
             'server.workers = 0: expected a whole number, 1 to 1024, or "auto"',
             "media.lead_ms = 501: expected a whole number, 0 to 500",
-            "nonsense is unknown; the keys are agents, budget, events, hooks, media, ops, outbound, overflow, prices, recording, "
+            "rubbish is unknown; the keys are agents, budget, events, hooks, media, ops, outbound, overflow, prices, recording, "
             "route, routes, server, store, tools, twilio",
             'agents.default.provider = "hal": expected "openai" or "parrot"',
             'agents.default.turns.silence_ms = "long": expected a whole number, 100 to 10000',

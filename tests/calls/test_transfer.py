@@ -27,20 +27,20 @@ MEDIA: Final = gw.config.Media(
 )
 #: Numbers of one party each, so that each case has its own dials.
 CALLEES: Final = {
-    "+15550000001": Callee(after_s=0.3, keys="1", talks_s=0.4),
-    "+15550000002": Callee(ends="busy", after_s=0.2),
+    "+15550000001": Callee(after_s=0.8, keys="1", talks_s=0.4),
+    "+15550000002": Callee(ends="busy", after_s=0.8),
     "+15550000003": Callee(after_s=60.0),
-    "+15550000004": Callee(after_s=0.2, keys="2"),
-    "+15550000005": Callee(after_s=0.2, keys=""),
-    "+15550000006": Callee(after_s=0.2, talks_s=0.4),
-    "+15550000007": Callee(ends="failed", after_s=0.1),
-    "sip:desk@example.com": Callee(after_s=0.1, talks_s=0.2),
-    "+15550000009": Callee(after_s=0.3, keys="1", talks_s=0.4),
+    "+15550000004": Callee(after_s=0.8, keys="2"),
+    "+15550000005": Callee(after_s=0.8, keys=""),
+    "+15550000006": Callee(after_s=0.8, talks_s=0.4),
+    "+15550000007": Callee(ends="failed", after_s=0.8),
+    "sip:desk@example.com": Callee(after_s=0.8, talks_s=0.2),
+    "+15550000009": Callee(after_s=0.8, keys="1", talks_s=0.4),
     "+15550000010": Callee(after_s=60.0),
-    "+15550000011": Callee(after_s=0.1),
+    "+15550000011": Callee(after_s=0.8),
 }
 #: The caller hears the greeting, then an answer, and hangs up.
-HEARS: Final = Step("say", "quiet", 0.2, patience_s=25.0)
+HEARS: Final = Step("say", "quiet", 0.1, patience_s=25.0)
 LEAVES: Final = Step("hang_up", "quiet", 1.0, patience_s=25.0)
 
 
@@ -62,7 +62,7 @@ CASES: Final = {
     "cold": transfers("+15550000006", whisper=False),
     "failed": transfers("+15550000007", whisper=False),
     "sip": transfers("sip:desk@example.com"),
-    "unknown": transfers("+15550000009", target="nobody"),
+    "unknown": transfers("+15550000009", target="nobody", steps=(LEAVES,)),
     "hung_up": transfers("+15550000010", ring_s=60, steps=(HEARS, Step("hang_up", wait_s=4.0))),
     "interrupted": transfers("+15550000011", steps=(Step("say", "heard", 0.2, audio=WORD), LEAVES)),
     "digits": Case(

@@ -17,7 +17,7 @@ import msgspec
 from gw import bus
 from gw.call.guard import HEARD
 from gw.call.limits import MESSAGES_BURST, MESSAGES_PER_S, Allowance
-from gw.call.resume import MAX_RESUMES, Resumed, parse_resumed
+from gw.call.resume import MAX_STREAMS, Resumed, parse_resumed
 from gw.call.state import Event, Reason, State, phone_reason
 from gw.errors import ProtocolCode, ProtocolError, close_code
 from gw.media.admission.shared_lock import SharedBusyError
@@ -335,7 +335,7 @@ class Session:
         assert self._call is not None
         events = self._call.events
         before = events.resumed or Resumed(0, events.started_at)
-        return Resumed(min(before.n + 1, MAX_RESUMES), before.began_at, Reason.PHONE_LOST)  # a higher number is not valid
+        return Resumed(min(before.n + 1, MAX_STREAMS), before.began_at, Reason.PHONE_LOST)  # a higher number is not valid
 
     def _use_token(self, start: twilio.Start) -> float | None:
         """Check the one-time token and use it. Returns when it was issued; None for a stream that needs and has none."""

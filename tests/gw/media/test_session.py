@@ -14,6 +14,7 @@ import pytest
 
 from gw import bus
 from gw.call.limits import AUDIO_BURST_S, AUDIO_SPEED, EVENTS
+from gw.call.resume import MAX_STREAMS
 from gw.call.state import Reason, State
 from gw.config import Agent
 from gw.media import call_events
@@ -381,11 +382,11 @@ def test_another_stream_takes_the_place_of_a_silent_one(contexts: ContextMaker, 
 def test_the_place_of_a_calls_last_resume_can_be_taken(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(session_module, "SILENT_S", 0.05)
     line = Line(contexts)
-    line.begin(resume="3", began=f"{time.time() - 100:.3f}", after="phone_lost")
+    line.begin(resume=str(MAX_STREAMS), began=f"{time.time() - 100:.3f}", after="phone_lost")
     other = Peer.connect(line.address)
     other.send(start())
     until(lambda: len(line.events(bus.CallStarted)) == 2)
-    assert [event.data["n"] for event in line.events(bus.CallEvent)] == [3, 3], "not a call that begins"
+    assert [event.data["n"] for event in line.events(bus.CallEvent)] == [MAX_STREAMS] * 2, "not a call that begins"
     other.send(stop())
     assert other.read_to_end() == (1000, "caller_hangup")
 

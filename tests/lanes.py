@@ -66,6 +66,7 @@ LANES: Final = (
     Lane("calls", ("tests/calls",), real_time=True),
     Lane("machines", ("tests/vms", "tests/faults", "tests/dashboards", "tests/browser", "tests/deploy")),
     Lane("control", ("tests/gw/control", "tests/gw/supervise", "tests/gw/cli", "tests/gw/demo", *_UNTIMED_CALLS)),
+    Lane("proofs", ("tests/gw/verify",)),
     Lane("others"),
 )
 #: Commands that run beside the lanes, and those that need the machine for themselves.

@@ -31,6 +31,8 @@ GATEWAY_REASONS: Final = frozenset(
         # requests that break HTTP or are given up, and strangers' other effects
         *(*FAULTS, *get_args(GivenUp), "bad_method", "bad_upgrade", "bad_form", "no_signature", "foreign_host", "foreign_origin"),
         *("accept_failed", "printed"),
+        # routes and lists of numbers
+        *("route_failed", "list_left"),
         # between worker and control
         *("bus_error", "bus_overflow", "bus_silent", "bus_version"),
         # the spool and the store

@@ -143,7 +143,7 @@ def test_an_unknown_agent_is_answered_with_words_an_error_line_and_a_row(outcome
 
 def test_a_variable_that_is_not_set_is_logged_once(outcome: Outcome) -> None:
     assert [line.text for line in outcome.log.lines if "{{not_set}}" in line.text] == [
-        "agent clerk names {{not_set}}, which no route sets: it is empty"
+        "agent clerk names {{not_set}}, which neither a route nor the call sets: it is empty"
     ]
 
 

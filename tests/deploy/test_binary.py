@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.gw.media.support import until
 from tests.program import ROOT
 from tests.timing import scaled
 
@@ -88,30 +87,17 @@ def test_a_running_version_holds_its_lock(binary: Path) -> None:
     """So that a newer version does not remove it. The memory maps of a process with secrets are unreadable."""
     cache = binary.parent / "cache"
     (app,) = (path for path in cache.iterdir() if path.is_dir())
-    config = binary.parent / "submilli.toml"
-    os.mkfifo(config)  # the command waits until the test writes it
+    command = [str(binary), "--config", "/dev/stdin", "config", "check"]
     environ = {"PATH": os.environ["PATH"], "SUBMILLI_CACHE": str(cache)}
-    with subprocess.Popen([str(binary), "--config", str(config), "config", "check"], env=environ) as running:
-        try:
-            writer = opened_for_its_reader(config)
-            with (app / "gateway.py").open() as file, pytest.raises(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.close(writer)
-            assert running.wait(scaled(90)) == 0
-        finally:
-            running.kill()
-
-
-def opened_for_its_reader(fifo: Path) -> int:
-    """Wait until a process reads this pipe. Returns a descriptor for writing."""
-    deadline_s = time.monotonic() + scaled(90)
-    while True:
-        try:
-            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as error:
-            assert error.errno == errno.ENXIO, error
-            assert time.monotonic() < deadline_s, "the command did not open its configuration"
-        time.sleep(0.02)
+    with (
+        subprocess.Popen(command, env=environ, stdin=subprocess.PIPE) as running,  # it waits for its configuration
+        (app / "gateway.py").open() as file,
+    ):
+        until(lambda: f":{os.fstat(file.fileno()).st_ino} " in Path("/proc/locks").read_text())
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        running.communicate(b"", timeout=scaled(90))
+        assert running.returncode == 0
 
 
 def test_a_cache_that_cannot_be_written_gives_one_sentence(binary: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from gw.config.load import problems
 from gw.control.hooks.circuit import OPEN_AFTER, OPEN_S, WINDOW_S
-from gw.control.hooks.places import CONNECTIONS, PER_HOST, QUEUE
+from gw.control.hooks.places import CONNECTIONS, PER_HOST
 from gw.protocol.hooks.signature import sign
 from gw.protocol.hooks.tool_call import MAX_DETAIL_CHARS, CallFacts, ErrorWord, ToolCall, idempotency_key, request_body
 
@@ -82,6 +82,5 @@ def test_each_error_is_described() -> None:
 def test_the_numbers_are_those_of_the_code() -> None:
     assert f"the first {MAX_DETAIL_CHARS} characters" in PAGE
     assert f"{CONNECTIONS} connections are open at one time, {PER_HOST} to a host" in PAGE
-    assert f"or {QUEUE} requests wait" in PAGE
     assert OPEN_AFTER == 5
     assert f"five failures in a row within {WINDOW_S:g} s hold requests to this host and port back for {OPEN_S:g} s" in PAGE

@@ -179,8 +179,8 @@ MUTANTS: Final = (
         _in("_cut", "self.dropped = _kept(self.dropped, response_id)", "pass"),
         check.ODD,
     ),
-    Mutant("a cut request is not cancelled", _in("_cut", "self.out.append(do.Cancel())", "pass"), check.PLAIN),
-    Mutant("a cut request's response is played", _in("_cut", "self.cut_requests += 1", "pass"), check.PLAIN),
+    Mutant("a cut request is not cancelled", _in("_cancel_request", "self.out.append(do.Cancel())", "pass"), check.PLAIN),
+    Mutant("a cut request's response is played", _in("_cancel_request", "self.cut_requests += 1", "pass"), check.PLAIN),
     Mutant(
         "the gateway does not cancel what it interrupts",
         _in("_cut", 'cancel=self.rules.interruptions == "gateway"', "cancel=False"),
@@ -588,7 +588,7 @@ MUTANTS: Final = (
     Mutant("an end is not final", _in("_end", "self.phase = Phase.ENDED", "pass"), check.PLAIN),
     Mutant(
         "the fallback is silent",
-        _in("_end", "speak = not hung_up and not (self.has_spoken and not self.plays)", "speak = False"),
+        _in("_end", "speak = not hung_up and", "speak = False and"),
         check.FAILURES,
     ),
     Mutant("a caller who hung up is spoken to", _in("_end", "not hung_up and ", ""), check.ODD),
@@ -675,12 +675,12 @@ MUTANTS: Final = (
     Mutant("a recorded greeting is not heard", _in("_on_recorded", "self.out.append(do.Play())", "pass"), check.RECORDED),
     Mutant(
         "the agent greets after a recorded greeting",
-        _in("_on_recorded", "self.has_greeted = self.plays = True", "self.plays = True"),
+        _in("_on_recorded", "self.has_greeted or event.greets", "self.has_greeted"),
         check.RECORDED,
     ),
     Mutant(
         "a recorded greeting cannot be interrupted",
-        _in("_on_recorded", "self.has_greeted = self.plays = True", "self.has_greeted = True"),
+        _in("_on_recorded", "self.plays, self.has_greeted = True, ", "self.has_greeted = "),
         check.RECORDED,
     ),
     Mutant("a recorded greeting is not protected", _in("_on_recorded", "self._protect()", "pass"), check.RECORDED_JUDGED),

@@ -7,6 +7,7 @@ import os
 import resource
 import struct
 from collections import Counter
+from pathlib import Path
 from time import monotonic
 
 import gevent
@@ -465,8 +466,7 @@ def test_without_descriptors_the_oldest_stranger_gives_way(contexts: ContextMake
     caller = socket.create_connection(address)
     until(lambda: server.strangers.count(Stage.HEAD) == 4)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (caller.fileno() + 3, hard))  # the newcomer's own, and none to accept it
-        fillers = [os.dup(0) for _ in range(free_descriptors() - 1)]
+        fillers = fill_descriptors(but=1)  # the newcomer's own, and none to accept it
         newcomer = socket.create_connection(address)
         newcomer.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         newcomer.settimeout(WAIT_S)
@@ -480,17 +480,20 @@ def test_without_descriptors_the_oldest_stranger_gives_way(contexts: ContextMake
         sock.close()
 
 
-def free_descriptors() -> int:
-    """Return how many descriptors can still be opened."""
+def fill_descriptors(but: int) -> list[int]:
+    """Open all descriptors below a limit above the highest open one, but for `but`. Returns those opened."""
+    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + but, hard))
     opened: list[int] = []
     try:
         while True:
             opened.append(os.dup(0))
     except OSError:
         pass
-    for descriptor in opened:
-        os.close(descriptor)
-    return len(opened)
+    for _ in range(but):
+        os.close(opened.pop())
+    return opened
 
 
 def test_what_is_refused_is_counted(contexts: ContextMaker):

@@ -21,11 +21,11 @@ from gw.verify.guard.parts import AiOutTurn, Parts
 class AsksOnChunks(Parts):
     """AI-out reads the flag only when it has a chunk."""
 
-    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> AiOutTurn:
-        asked = super().turn(flag=flag, started=started, room=room, chunk=chunk)
+    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool, announced: bool = True) -> AiOutTurn:
+        asked = super().turn(flag=flag, started=started, room=room, chunk=chunk, announced=announced)
         return asked if chunk else AiOutTurn(0, started, asked.wait_ms, blocked=False)
 
-    def last_turn(self, *, flag: bool, started: bool, room: bool) -> AiOutTurn:
+    def last_turn(self, *, flag: bool, started: bool, room: bool, announced: bool = True) -> AiOutTurn:
         return AiOutTurn(0, started, -1, blocked=False)
 
 

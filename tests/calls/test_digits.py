@@ -281,5 +281,6 @@ def test_no_file_no_event_no_log_and_no_message_has_a_sensitive_digit(run: Run) 
 
 def test_pauses_are_counted(run: Run) -> None:
     metrics = run.metrics
-    assert metrics['gw_recording_pauses_total{outcome="paused"}'] == 4.0
+    changes = [status for kept in run.recordings.values() for recording in kept for _, status in recording.changes]
+    assert metrics['gw_recording_pauses_total{outcome="paused"}'] == changes.count("paused") >= 4
     assert metrics['gw_recording_pauses_total{outcome="pause_failed"}'] == 0.0

@@ -93,6 +93,7 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Accounts]:
                 ai_url=ai.url,
                 credentials=made.credentials,
             )
+            until(lambda: made.admin.request("status")["workers"], "a worker is connected")
             yield made
         finally:
             for twin in reversed(twins):

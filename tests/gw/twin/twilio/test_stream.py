@@ -165,11 +165,13 @@ def test_lost_frames_leave_a_hole_in_the_callers_clock() -> None:
     with TinyGateway() as gateway, TwilioTwin(gateway.url) as twin:
         call = twin.place_call(frames(noise(40)), tagged=False, hooks={10: lambda call: call.lose_frames(0.3)})
         assert call.wait(5)
-        stream = arrived(gateway, 25)
-        assert stamps(stream) == [*range(10), *range(25, 40)]
-        assert stream.heard() == bytes(call.sent_speech) == noise(40)[: 160 * 10] + noise(40)[160 * 25 :]
+        stream = arrived(gateway, call.frames_sent)
+        behind = 50 - call.frames_sent  # a busy machine begins the last frame of the hole late, and loses it too
+        assert 25 <= behind <= 30
+        assert stamps(stream) == [*range(10), *range(behind, 40)]
+        assert stream.heard() == bytes(call.sent_speech) == noise(40)[: 160 * 10] + noise(40)[160 * behind :]
         assert call.sent_s[10] - call.sent_s[9] >= 0.3
-        assert len(call.sent_s) == call.frames_sent == 25
+        assert len(call.sent_s) == call.frames_sent
 
 
 def test_delayed_frames_come_in_one_burst() -> None:

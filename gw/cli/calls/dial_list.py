@@ -244,7 +244,7 @@ def _pieces(lines: list[Line]) -> Iterator[list[dict[str, Any]]]:
     piece: list[dict[str, Any]] = []
     size = 0
     for line in lines:
-        one = {"n": line.n, "to": line.to, "agent": line.agent, "zone": line.zone, "variables": line.variables}
+        one = line._asdict()
         length = len(json.dumps(one))
         if piece and (size + length > PIECE_BYTES or len(piece) >= PIECE_LINES):
             yield piece

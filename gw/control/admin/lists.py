@@ -15,7 +15,7 @@ from msgspec import Meta
 from gw.config import DIALLED, Config
 from gw.control.admin.commands import account_named
 from gw.control.admin.server import Command, CommandError, acts, reads
-from gw.control.outbound.list_file import MAX_LINES, Line, variables_problems
+from gw.control.outbound.list_file import MAX_LINES, variables_problems
 from gw.control.outbound.service import Outbound
 from gw.control.rows import DialListRow, DialRow
 from gw.control.store.dials import Dials
@@ -152,8 +152,3 @@ class ListCommands:
         if args.since is not None:
             return self._lines.ended(args.list_id, since=args.since, limit=PAGE)
         return self._lines.page(args.list_id, after=args.after, limit=PAGE)
-
-
-def line_of(line: Line) -> dict[str, Any]:
-    """Return a line of a file as `list_add` takes it."""
-    return {"n": line.n, "to": line.to, "agent": line.agent, "zone": line.zone, "variables": line.variables}

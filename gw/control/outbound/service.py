@@ -29,7 +29,7 @@ from gw.control.jobs import table
 from gw.control.jobs.dial import DialBody, DialEnded, want
 from gw.control.jobs.service import Disk
 from gw.control.outbound.plan import FAILURES, FINAL, DialName, after_end, opens_at, parse_name, result_of
-from gw.control.rows import DialListRow, DialRow
+from gw.control.rows import DialListRow, DialRow, DialState
 from gw.control.spool import SpoolError
 from gw.control.store import StoreUnavailable
 from gw.control.store.dials import Dials
@@ -202,19 +202,8 @@ class Outbound:
             if opens > now:
                 self._lines.defer(line.list_id, line.n, line.attempts, opens)
                 continue
-            body = DialBody(
-                list_id=line.list_id,
-                n=line.n,
-                attempt=line.attempts + 1,
-                to=line.to_number,
-                caller=row.from_number,
-                agent=line.agent,
-                account=row.account,
-                variables=line.variables,
-                former_sid=line.call_sid or "",
-                until=now + BEGIN_S,
-            )
-            self._want(body)
+            body = _body(row, line, line.attempts + 1, until=now + BEGIN_S)
+            self._want(msgspec.structs.replace(body, variables=line.variables, former_sid=line.call_sid or ""))
             return True
         return False
 
@@ -358,27 +347,16 @@ class Outbound:
                 if any(job.is_open for job in self._disk.transact(partial(table.find, ids=[job_id]))):
                     continue
                 log.warning("a dial without an answer is looked up: %s", name)
-                body = DialBody(
-                    list_id=row.list_id,
-                    n=row.n,
-                    attempt=row.attempts,
-                    to=row.to_number,
-                    caller=listed.from_number,
-                    agent=row.agent,
-                    account=listed.account,
-                    until=0.0,
-                    is_asked=True,
-                )
+                body = msgspec.structs.replace(_body(listed, row, row.attempts, until=0.0), is_asked=True)
                 self._disk.transact(partial(table.renew, wanted=want(body, job_id, now), now=now))
                 self._wake_jobs()
         for row in self._unlooked("placed", now):
             if listed := self._lines.one_list(row.list_id):
                 self._check_call(listed, row)
 
-    def _unlooked(self, state: str, now: float) -> list[DialRow]:
+    def _unlooked(self, state: DialState, now: float) -> list[DialRow]:
         """Return some lines in a state that were not looked at for a while."""
-        assert state in ("claimed", "placed")
-        rows = self._lines.in_state("claimed" if state == "claimed" else "placed", now - LOST_AFTER_S, LOST_LINES)
+        rows = self._lines.in_state(state, now - LOST_AFTER_S, LOST_LINES)
         chosen = [row for row in rows if (row.list_id, row.n) not in self._looked_s][:LOST_AT_ONCE]
         self._looked_s |= {(row.list_id, row.n): time.monotonic() for row in chosen}
         return chosen
@@ -415,6 +393,19 @@ def call_request(
         status_url=f"{public}/twilio/status?{query}",
         amd_url=f"{public}/twilio/amd?{query}" if amd else "",
         ring_s=config.outbound.ring_s,
+    )
+
+
+def _body(listed: DialListRow, row: DialRow, attempt: int, *, until: float) -> DialBody:
+    return DialBody(
+        list_id=row.list_id,
+        n=row.n,
+        attempt=attempt,
+        to=row.to_number,
+        caller=listed.from_number,
+        agent=row.agent,
+        account=listed.account,
+        until=until,
     )
 
 

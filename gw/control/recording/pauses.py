@@ -16,11 +16,10 @@ An operator's pause stays until the operator's resume: digits typed meanwhile do
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Literal
 
 import gevent
 from gevent.lock import BoundedSemaphore
@@ -28,6 +27,7 @@ from gevent.lock import BoundedSemaphore
 from gw import bus
 from gw.control.jobs import lifecycle, table
 from gw.control.jobs.lifecycle import Again, Ended, Job, Outcome
+from gw.control.jobs.service import Disk
 from gw.control.jobs.table import Wanted
 from gw.control.rows import RECORDING_PAUSED, RECORDING_RESUMED, EventRow, is_held
 from gw.control.twilio_api.accounts import Account, Accounts
@@ -39,7 +39,6 @@ from metrics.page import Page
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Kind = Literal["pause", "resume"]
 
 #: Jobs under way at a time of each kind, and waiting ones.
@@ -59,13 +58,6 @@ LOOK_S: Final = 0.02
 _LOCKS: Final = 64
 #: The status of a recording that can have another one.
 _BEFORE: Final = {"paused": "in-progress", "in-progress": "paused"}
-
-
-class Disk(Protocol):
-    """The file of the jobs."""
-
-    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do some work in one commit. Raises GatewayError when its outcome is unknown."""
 
 
 class Pauses:

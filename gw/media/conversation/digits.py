@@ -53,7 +53,7 @@ class CallDigits:
         self._refs = 0
         self._pauses = 0
         self._pause = ""  # the name of the pause in effect, or requested
-        self._awaited = ""  # the same, until it is settled
+        self._awaited = ""  # the job of the pause, until it is settled
 
     @property
     def open_jobs(self) -> list[str]:
@@ -71,8 +71,8 @@ class CallDigits:
         if not is_recorded:
             return given.Concealed(was_heard=False)
         self._pauses += 1
-        self._pause = self._awaited = str(self._streams * REFS_PER_STREAM + self._pauses)
-        self._want("pause", time.time() + CONCEAL_MS / 1000)
+        self._pause = str(self._streams * REFS_PER_STREAM + self._pauses)
+        self._awaited = self._want("pause", time.time() + CONCEAL_MS / 1000)
         return None
 
     def _resume(self) -> None:
@@ -81,12 +81,12 @@ class CallDigits:
             self._want("resume", time.time() + self._context.config.media.max_call_s)
             self._pause = self._awaited = ""
 
-    def _want(self, kind: str, deadline_at: float) -> None:
+    def _want(self, kind: str, deadline_at: float) -> str:
+        """Have control do a job for the pause in effect. Returns the job's name."""
         job_id = f"{self._events.sid}/{kind}/{self._pause}"
         body = encode_pause(self._events.account_sid, self._pause)
         self._events.emit(bus.JobWanted(job_id, kind, self._events.sid, int(deadline_at * 1000), body))
-        if kind == "pause":
-            self._awaited = job_id
+        return job_id
 
     def on_settled(self, settled: bus.JobSettled) -> given.Concealed | given.NotConcealed | None:
         """Take the result of a pause. Returns the dialogue's input; None for a job that is not awaited."""

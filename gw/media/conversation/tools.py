@@ -75,11 +75,7 @@ _OUTPUTS: Final[dict[ToolOutcome, tuple[Status, str]]] = {
     "cancelled": ("cancelled", failed("cancelled", "The call was given up before its result came.").output),
     "unknown_outcome": ("unknown_outcome", failed("unknown_outcome", "The result did not come in time.").output),
 }
-
-
-_BAD_DIGITS: Final = failed(
-    "invalid_arguments", f"Expected min and max from 1 to {MAX_DIGITS}, min first; finish_on #, * or empty; timeout_s 1 to 60."
-).output
+_BAD_DIGITS: Final = f"Expected min and max from 1 to {MAX_DIGITS}, min first; finish_on #, * or empty; timeout_s 1 to 60."
 
 
 class _McpCall(msgspec.Struct):
@@ -139,9 +135,11 @@ class CallTools:
         if is_readable and event.name in LEAVING_TOOLS and event.name in self._agent.tools:
             is_readable = self._take_wish(event)
         asked = None
-        if event.name == COLLECT_DIGITS_TOOL and is_readable:
-            asked = read_asked(event.arguments)
+        if event.name == COLLECT_DIGITS_TOOL and event.name in self._agent.tools:
+            asked = read_asked(event.arguments) if is_readable else None
             is_readable = asked is not None
+            if not is_readable:
+                self._faults[event.call_id] = _BAD_DIGITS
         return given.ToolCall(response_id, event.call_id, event.name, is_readable, asked)
 
     def _take_wish(self, event: ai.ToolCall) -> bool:
@@ -269,8 +267,6 @@ class CallTools:
             status, output = _OUTPUTS[result]
             if result == "invalid_arguments" and (fault := self._faults.pop(call_id, "")):
                 output = failed("invalid_arguments", fault).output
-            if record.name == COLLECT_DIGITS_TOOL and result == "invalid_arguments":
-                output = _BAD_DIGITS
             self.calls.close(call_id, output, status)
         record.output = record.result
         self._note_end(record.name, self.calls.job_id(call_id), record.status, record.called_ms)

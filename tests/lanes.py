@@ -39,7 +39,7 @@ _LOOK_S: Final = 0.2
 _PROGRESS_S: Final = 15.0
 _PR_SET_PDEATHSIG: Final = 1
 #: With more failures than this, none runs again: chance does not explain them.
-_UNSTEADY_AT_MOST: Final = 3
+_UNSTEADY_AT_MOST: Final = 5
 _ALONE_TIMES: Final = 3
 _ALONE_S: Final = 300.0
 #: A command that needs the machine for itself and failed runs so often again.

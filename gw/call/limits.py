@@ -28,10 +28,12 @@ _EVENTS_OF: Final = {
 #: Messages on one stream besides audio for the AI. Twilio sends a few; a minute of late audio in one burst is 3000.
 MESSAGES_PER_S: Final = 5000
 MESSAGES_BURST: Final = 10_000
-#: Bytes that an AI leg reads without a pause: audio in base64 at fifty times real time, after ninety seconds of it as fast as it
-#: comes. A read is charged as a few events: reads of one byte each are a flood too.
-READ_BYTES_PER_S: Final = 512 << 10
+#: Bytes read from an AI: audio in base64 at fifty times real time, after ninety seconds of it as fast as it comes.
+AI_BYTES_PER_S: Final = 512 << 10
+#: Bytes read from a phone, which sends 18 KB/s: after a minute of late audio as fast as it comes.
+PHONE_BYTES_PER_S: Final = 64 << 10
 READ_BURST_BYTES: Final = 1 << 20
+#: A read is charged as a few messages: reads of one byte each are a flood too.
 READ_CHARGE_BYTES: Final = 256
 
 #: Rounding of a sum of many times; far below one frame.
@@ -59,15 +61,27 @@ class Allowance:
         self._full_s = full_s
         return True
 
+    def charge(self, now_s: float, amount: float) -> float:
+        """Take `amount` tokens, also such that are not there yet. Returns the time until they are, in seconds."""
+        full_s = self._full_s or now_s + self._saved_s
+        self._full_s = full_s = (full_s if full_s > now_s else now_s) + amount * self._unit_s
+        late_s = full_s - now_s - self._burst_s
+        return late_s if late_s > 0 else 0.0
+
 
 def audio_allowance() -> Allowance:
     """Return the allowance of a call's audio, in frames."""
     return Allowance(AUDIO_SPEED / PTIME_S, AUDIO_BURST_S / PTIME_S, AUDIO_SAVED_S / PTIME_S)
 
 
-def read_allowance() -> Allowance:
+def ai_reads() -> Allowance:
     """Return the allowance of an AI leg's reads, in bytes."""
-    return Allowance(READ_BYTES_PER_S, READ_BURST_BYTES)
+    return Allowance(AI_BYTES_PER_S, READ_BURST_BYTES)
+
+
+def phone_reads() -> Allowance:
+    """Return the allowance of a phone leg's reads, in bytes."""
+    return Allowance(PHONE_BYTES_PER_S, READ_BURST_BYTES)
 
 
 def event_allowance(kind: str) -> Allowance:

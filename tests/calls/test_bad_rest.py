@@ -56,7 +56,7 @@ CASES: Final[Mapping[str, Case]] = {
     "too many requests": Case("20429", last_code=20429),
     "never in progress": Case("21220", error_code=21220),
     "no such call": Case("20404", error_code=20404),
-    "wrong credentials": Case("20003"),
+    "wrong credentials": Case("20003", last_code=20003),
     "an invalid parameter": Case("20001", error_code=20001),
 }
 

@@ -19,6 +19,7 @@ from gevent import socket
 from gevent.monkey import get_original
 from geventwebsocket.handler import WebSocketHandler
 
+from gw.call.limits import phone_reads
 from gw.logs.limited import LimitedLog
 from gw.media.admission.slots import SHORT_DELAY_S
 from gw.media.http.webhooks import Webhooks, foreign_request, signed_path
@@ -190,7 +191,7 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
     def _run_session(self, context: MediaContext, account_sid: str) -> None:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        transport = Transport(self.socket, MAX_WAITING_BYTES, first=self.ahead)
+        transport = Transport(self.socket, MAX_WAITING_BYTES, first=self.ahead, reads=phone_reads())
         session = Session(context, transport, account_sid)
         self.server.sessions.add(session)
         try:

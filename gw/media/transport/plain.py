@@ -20,17 +20,15 @@ import gevent
 from gevent.hub import Waiter
 from gevent.socket import SHUT_RDWR, SHUT_WR, socket
 
-from gw.call.limits import READ_CHARGE_BYTES, read_allowance
+from gw.call.limits import READ_CHARGE_BYTES, Allowance
 from gw.media.hub.clock import turn_loop
 from gw.media.hub.hold_monitor import hold_as
 
 if TYPE_CHECKING:
-    from gevent._types import _IoWatcher, _Loop
+    from gevent._types import _IoWatcher, _Loop, _TimerWatcher
 
 #: One read is one slice of the hub's time: twenty media messages, or a few AI deltas, are handled in a quarter of a millisecond.
 READ_BYTES: Final = 8192
-#: Pause after a read beyond the peer's allowance.
-PAUSE_S: Final = 0.008
 
 
 @final
@@ -42,10 +40,11 @@ class Transport:
         "_buffer",
         "_detail",
         "_first",
-        "_is_ahead",
         "_is_ending",
         "_limit_bytes",
         "_loop",
+        "_pause",
+        "_pause_s",
         "_raw",
         "_read_watcher",
         "_reader",
@@ -56,8 +55,11 @@ class Transport:
         "failure",
     )
 
-    def __init__(self, sock: socket, limit_bytes: int, first: bytes = b"") -> None:
-        """`limit_bytes`: bytes that may wait for a peer that does not read. `first`: bytes already read from the socket."""
+    def __init__(self, sock: socket, limit_bytes: int, first: bytes = b"", reads: Allowance | None = None) -> None:
+        """`limit_bytes`: bytes that may wait for a peer that does not read. `first`: bytes already read from the socket.
+
+        `reads`: bytes the peer may send; beyond it, reads pause until it allows the last one. None: no limit.
+        """
         self._socket: socket | None = sock
         # gevent's non-blocking socket; the send of gevent's own socket would wait
         self._raw: KernelSocket = sock._sock  # type: ignore[attr-defined]
@@ -68,8 +70,9 @@ class Transport:
         self._take: Callable[[bytes], bool] | None = None
         self._buffer = bytearray()
         self._first = first
-        self._allowance = read_allowance()
-        self._is_ahead = False  # the peer sent beyond its allowance
+        self._allowance = reads
+        self._pause_s = 0.0  # before the next read: the peer sent beyond its allowance
+        self._pause: _TimerWatcher | None = None  # the one under way
         self._limit_bytes = limit_bytes
         self._is_ending = False  # nothing is written any more
         self._woken = False  # the next read returns immediately
@@ -146,8 +149,8 @@ class Transport:
         """Wait for bytes. Not bounded in time: the owner wakes or shuts the transport. One greenlet reads.
 
         Every read lets the hub turn once, also when more bytes are there: a peer that sends without pause delays neither the
-        other greenlets nor their timeouts. Beyond its allowance a read without `take` pauses first. When a write finds the
-        connection broken, bytes the kernel holds are still read first: they may contain the reason.
+        other greenlets nor their timeouts. When a write finds the connection broken, bytes the kernel holds are still read first:
+        they may contain the reason.
 
         `take`: called in the hub with the bytes that come while the reader waits; must not wait. True: the reader keeps waiting.
         False: the reader wakes and returns None.
@@ -158,13 +161,8 @@ class Transport:
             first, self._first = self._first, b""
             return first
         data = None
-        if self._is_ahead:
-            self._is_ahead = False
-            gevent.sleep(PAUSE_S)
         if not self.failure and not self._woken:
             data = self._wait(take)
-            if data and take is None:
-                self._is_ahead = not self._allowance.take(monotonic(), max(len(data), READ_CHARGE_BYTES))
         if self.failure:
             return self._read_rest()
         if self._woken:
@@ -193,16 +191,33 @@ class Transport:
         reader: Waiter[bytes | None] = Waiter()
         self._reader = reader
         self._take = take
-        if take is None:
-            self._read_watcher.start(self._on_readable)
-        else:
-            self._read_watcher.start(hold_as, "rx", self._on_readable)
+        self._listen()
         try:
             return reader.get()
         finally:
             self._read_watcher.stop()
+            self._end_pause()
             self._reader = None
             self._take = None  # a method of the reader: the transport would refer to the call that refers to it
+
+    def _listen(self) -> None:
+        """Wait for the socket to be readable, after the pause that is due."""
+        if self._pause_s:
+            self._read_watcher.stop()
+            self._pause = self._loop.timer(self._pause_s)
+            self._pause_s = 0.0
+            self._pause.start(self._listen)
+            return
+        self._end_pause()
+        if self._take is None:
+            self._read_watcher.start(self._on_readable)
+        else:
+            self._read_watcher.start(hold_as, "rx", self._on_readable)
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.close()
+            self._pause = None
 
     def _on_readable(self) -> None:
         """Read; the hub calls this when the socket is readable."""
@@ -216,6 +231,8 @@ class Transport:
         except OSError as error:
             self.fail("broken", error.strerror)
             return
+        if self._allowance is not None and data:
+            self._pause_s = self._allowance.charge(monotonic(), max(len(data), READ_CHARGE_BYTES))
         if self._take is None or not data:
             reader.switch(data)
             return
@@ -224,8 +241,11 @@ class Transport:
         except Exception as error:  # noqa: BLE001  the hub would only print it: the reader raises it
             reader.throw(error)
             return
-        if not is_taken and not self._woken:
-            reader.switch(None)
+        if not is_taken:
+            if not self._woken:
+                reader.switch(None)
+        elif self._pause_s:
+            self._listen()
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -250,6 +270,7 @@ class Transport:
         self.fail("shut")
         if self._socket is None:
             return
+        self._end_pause()
         for watcher in (self._read_watcher, self._write_watcher):
             watcher.stop()
             watcher.close()

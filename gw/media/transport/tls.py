@@ -11,6 +11,7 @@ from typing import final
 
 from gevent.socket import socket
 
+from gw.call.limits import ai_reads
 from gw.media.hub.clock import turn_loop
 from gw.media.transport.plain import READ_BYTES, Transport
 
@@ -23,7 +24,7 @@ class TlsTransport:
 
     def __init__(self, sock: socket, limit_bytes: int) -> None:
         """`limit_bytes`: encrypted bytes that may wait for a peer that does not read."""
-        self._transport = Transport(sock, limit_bytes)
+        self._transport = Transport(sock, limit_bytes, reads=ai_reads())
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None

@@ -23,6 +23,14 @@ def test_an_amount_is_taken_whole_or_not_at_all() -> None:
     assert allowance.take(0.0, 2) and not allowance.take(0.0, 0.5)
 
 
+def test_a_charge_beyond_the_burst_says_how_long_to_wait_for_it() -> None:
+    allowance = Allowance(10, 3)
+    assert [round(allowance.charge(100.0, amount), 3) for amount in (2, 1, 1, 5)] == [0.0, 0.0, 0.1, 0.6]
+    assert not allowance.take(100.6) and allowance.take(100.71)
+    assert allowance.charge(200.0, 3) == 0.0, "no more than the burst is saved"
+    assert round(allowance.charge(200.0, 1), 3) == 0.1
+
+
 def test_two_seconds_of_audio_that_a_stall_delayed_pass_whole() -> None:
     allowance, now_s = audio_allowance(), 86_400.0
     for _ in range(500):

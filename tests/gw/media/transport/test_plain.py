@@ -10,8 +10,8 @@ import gevent
 import pytest
 from gevent import socket
 
-from gw.call.limits import READ_BURST_BYTES
-from gw.media.transport.plain import PAUSE_S, READ_BYTES, Transport
+from gw.call.limits import READ_BURST_BYTES, Allowance
+from gw.media.transport.plain import READ_BYTES, Transport
 from tests.gw.media.support import WAIT_S, descriptors, pair, tcp_pair, transport_and_peer, until
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, no time: close() sends a reset
@@ -211,20 +211,43 @@ def test_a_peer_that_sends_without_pause_does_not_hold_the_hub():
     gevent.joinall(others, timeout=WAIT_S)
 
 
-def test_beyond_its_allowance_a_peer_is_read_with_pauses_and_loses_nothing():
-    transport, peer = transport_and_peer()
-    surplus = 64 * READ_BYTES
-    sent = bytes(range(256)) * ((READ_BURST_BYTES + surplus) // 256)
-    talking = gevent.spawn(peer.sendall, sent)
+@pytest.mark.parametrize("beside", [False, True])
+def test_beyond_its_allowance_a_peer_is_read_at_the_rate_and_loses_nothing(beside: bool):
+    ours, theirs = pair()
+    rate, burst, surplus = 64 * READ_BYTES, 128 * READ_BYTES, 32 * READ_BYTES
+    transport = Transport(ours, 1 << 20, reads=Allowance(rate, burst))
+    sent = bytes(range(256)) * ((burst + surplus) // 256)
+    talking = gevent.spawn(theirs.sendall, sent)
     got, began_s = bytearray(), time.monotonic()
+
+    def take(data: bytes) -> bool:
+        got.extend(data)
+        return len(got) % 5 != 0 and len(got) < len(sent)
+
     while len(got) < len(sent):
-        got += transport.read() or b""
+        got += transport.read(take if beside else None) or b""
     took_s = time.monotonic() - began_s
     assert bytes(got) == sent
-    assert took_s > surplus / READ_BYTES * PAUSE_S / 4, "no pauses: a pause refills half a read, so at least every third has one"
+    assert took_s > (surplus - READ_BYTES) / rate, "the last read's pause would come before the next"
     transport.shut()
-    peer.close()
+    theirs.close()
     talking.get(timeout=WAIT_S)
+
+
+@pytest.mark.parametrize("ends", ["wake", "shut", "fail"])
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_pause_ends_with_the_transport(ends: str, beside: bool):
+    ours, theirs = pair()
+    transport = Transport(ours, 1 << 20, reads=Allowance(1, 1))
+    theirs.sendall(b"x")
+    take = (lambda _data: True) if beside else None
+    if not beside:
+        assert transport.read() == b"x"  # 256 s ahead
+    gevent.spawn_later(0.05, *{"wake": (transport.wake,), "shut": (transport.shut,), "fail": (transport.fail, "stalled")}[ends])
+    with gevent.Timeout(WAIT_S):
+        assert transport.read(take) == (None if ends == "wake" else b"")
+    transport.shut()
+    theirs.close()
 
 
 def test_the_first_bytes_come_first():

@@ -1,8 +1,8 @@
 """Run the whole suite as several pytest processes side by side: most tests mainly wait.
 
-A lane is one process with its own MariaDB, its own temporary folders and its own part of the tests. `calls` holds the tests that
-judge when audio arrives, and runs at normal priority; the other lanes run at a lower one and fill the time in which `calls`
-waits. `verify budget` measures the machine and therefore runs last, alone.
+A lane is one process with its own MariaDB, its own temporary folders and its own part of the tests. `calls` and `outages` hold the
+tests that judge when audio arrives, and run at normal priority; the other lanes run at a lower one and fill the time in which
+these wait. `verify budget` measures the machine and therefore runs last, alone.
 
 Every lane writes a record of each test to `out/test/LANE.jsonl` and its output to `out/test/LANE.log`; `out/test/durations.tsv`
 lists seconds and CPU seconds of each file. Failures are printed in full at the end, then one summary in pytest's form.
@@ -59,11 +59,18 @@ class Lane(NamedTuple):
     real_time: bool = False
 
 
-#: Calls whose tests judge no time: `calls` is the longest lane.
-_UNTIMED_CALLS: Final = tuple(f"tests/calls/test_{name}.py" for name in ("accounts", "two_gateways"))
+def _calls(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/calls/test_{name}.py" for name in names)
+
+
+#: Calls whose tests judge no time.
+_UNTIMED_CALLS: Final = _calls("accounts", "two_gateways")
+#: Calls during which a process, the AI or Twilio's API goes away: as long as all others together.
+_OUTAGES: Final = _calls("reload", "restart", "resume", "transfer_restart", "resumed_tools", "ai_lost", "bad_rest", "stalls")
 #: In the order they start, the longest first.
 LANES: Final = (
     Lane("calls", ("tests/calls",), real_time=True),
+    Lane("outages", _OUTAGES, real_time=True),
     Lane("machines", ("tests/vms", "tests/faults", "tests/dashboards", "tests/browser", "tests/deploy")),
     Lane("control", ("tests/gw/control", "tests/gw/supervise", "tests/gw/cli", "tests/gw/demo", *_UNTIMED_CALLS)),
     Lane("proofs", ("tests/gw/verify",)),

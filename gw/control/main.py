@@ -13,6 +13,7 @@ import os
 import platform
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -89,6 +90,8 @@ REQUEST_S: Final = 0.5
 #: Part of STOP_S in which the forwarder may empty the spool, and how long it may store nothing: the store is away then.
 FORWARD_S: Final = 6.0
 STUCK_S: Final = 0.3
+#: A thread of this process waits no longer than this for the interpreter: a result of a tool waits for the threads of the disk.
+SWITCH_S: Final = 0.0005
 
 
 class Control:
@@ -355,7 +358,7 @@ class Control:
             return part.answer(ask)
 
         server.answer_with(answer)
-        server.make_jobs_with(jobs_of, jobs.on_accepted)
+        server.make_jobs_with(jobs_of, jobs.on_accepted, jobs.on_doubt)
         server.answer_jobs_with(jobs.results)
         server.cancel_jobs_with(jobs.cancel)
         server.subscribe(lambda _event: forwarder.notify())
@@ -538,6 +541,7 @@ def run(
     A byte is written to `ready_fd` once control serves. At a signal to stop, `await_parent_end` is called first: `is_orphan` is
     reliable after it. `leave`: the supervisor's signal that another control process follows.
     """
+    sys.setswitchinterval(SWITCH_S)
     try:
         control = Control(config, scoreboard=scoreboard, row=row, is_orphan=is_orphan)
     except (OSError, GatewayError, PageError, ValueError) as error:

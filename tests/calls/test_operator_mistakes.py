@@ -143,6 +143,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> I
             assert serving.stdout is not None
             for _ in range(3):
                 assert serving.stdout.readline(), made.log
+            until_s = time.monotonic() + scaled(30)
+            while "no worker is connected" in made.run("status"):
+                assert time.monotonic() < until_s, made.log
+                time.sleep(0.1)
             yield made
         finally:
             end_process(serving, scaled(20))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -77,6 +77,7 @@ class BusServer:
         self._answer: Callable[[bus.Ask], bus.Answer] = lambda ask: bus.Answer(ask.n)
         self._jobs_of: Callable[[bus.Event], Sequence[Wanted]] = lambda event: ()
         self._on_jobs: Callable[[Sequence[Job]], None] = lambda jobs: None
+        self._on_doubt: Callable[[Iterable[str]], None] = lambda ids: None
         self._results: Callable[[bus.JobsOpen], Sequence[bus.JobSettled]] = lambda open_jobs: ()
         self._cancel: Callable[[str], None] = lambda job_id: None
         self._answers = gevent.pool.Pool(MAX_ANSWERS)
@@ -95,12 +96,17 @@ class BusServer:
         """Answer workers' questions by `answer`, which may wait. Until then the answers are empty."""
         self._answer = answer
 
-    def make_jobs_with(self, jobs_of: Callable[[bus.Event], Sequence[Wanted]], on_jobs: Callable[[Sequence[Job]], None]) -> None:
+    def make_jobs_with(
+        self,
+        jobs_of: Callable[[bus.Event], Sequence[Wanted]],
+        on_jobs: Callable[[Sequence[Job]], None],
+        on_doubt: Callable[[Iterable[str]], None],
+    ) -> None:
         """Commit with each event its jobs, by `jobs_of`; then pass them to `on_jobs`.
 
-        Neither may wait.
+        `on_doubt`: gets the ids of workers' jobs whose commit failed; some may be on disk. None of the three may wait.
         """
-        self._jobs_of, self._on_jobs = jobs_of, on_jobs
+        self._jobs_of, self._on_jobs, self._on_doubt = jobs_of, on_jobs, on_doubt
 
     def answer_jobs_with(self, results: Callable[[bus.JobsOpen], Sequence[bus.JobSettled]]) -> None:
         """Answer workers that ask for open jobs by `results`, which may wait. Until then there is no answer."""
@@ -208,7 +214,6 @@ class BusServer:
             self.spool_problem = str(error)
             log.error("events of a worker could not be spooled: %s", error, extra={"reason": error.code})
             gevent.sleep(FAILED_COMMIT_S)
-            self._pass_jobs(())  # some may be on disk nevertheless
         except Exception:  # top of the greenlet; the worker sends again whatever was not acknowledged
             log.exception("a worker's connection failed")
         finally:
@@ -262,9 +267,13 @@ class BusServer:
             accepted: Sequence[Job] = ()
             foreign = {entry.n for entry in fresh if self._is_foreign(entry)}
             if fresh:
-                items, jobs = self._split([entry for entry in fresh if entry.n not in foreign])
                 worker.last = None  # unknown during the commit, and after its failure
-                accepted = self._spool.append(worker.instance, items, worker=worker.index, jobs=jobs)
+                try:
+                    items, jobs = self._split([entry for entry in fresh if entry.n not in foreign])
+                    accepted = self._spool.append(worker.instance, items, worker=worker.index, jobs=jobs)
+                except BaseException:
+                    self._on_doubt(job_ids(fresh))
+                    raise
                 worker.last = fresh[-1].n
                 self.spool_problem = ""
             if highest:
@@ -295,6 +304,7 @@ class BusServer:
             self._on_jobs(accepted)
         except Exception:  # the jobs are on disk, and the events behind them must be published
             log.exception("%d jobs were accepted, but not begun", len(accepted))
+            self._on_doubt([job.id for job in accepted])
 
     def _split(
         self, fresh: Sequence[bus.Numbered | bus.Unreadable]
@@ -369,6 +379,12 @@ class BusServer:
     def _send(self, call_sid: str, command: bus.Command) -> bool:
         worker = self._owner(call_sid)
         return worker is not None and worker.link is not None and worker.link.send(command)
+
+
+def job_ids(entries: Iterable[bus.Numbered | bus.Unreadable]) -> list[str]:
+    """Return the ids of the jobs that a worker wants by these events."""
+    numbered = (entry.event for entry in entries if isinstance(entry, bus.Numbered))
+    return [event.id for event in numbered if isinstance(event, bus.JobWanted)]
 
 
 class Sorted(NamedTuple):

@@ -1,7 +1,8 @@
 """Runs jobs in bounded pools of greenlets, and sends their results.
 
 One greenlet takes turns. A turn is one commit: it writes the attempts that ended, lets late jobs expire and claims as many due
-jobs as runners are free, so that jobs which come together share the wait for the disk. A request is sent after the commit of its
+jobs as runners are free, so that jobs which come together share the wait for the disk. A tool call that finds a free runner is
+claimed by the commit that accepts it: the AI waits for one commit and not for two. A request is sent after the commit of its
 claim. A result is sent to the call's worker immediately; a worker that was away asks for it (`bus.JobsOpen`).
 
 If the outcome of a commit is unknown, the next turn returns each claim that no runner here has, because its request was not
@@ -16,8 +17,9 @@ import math
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 import gevent
@@ -49,6 +51,8 @@ PRUNE_S: Final = 10.0
 IDLE_S: Final = 5.0
 #: Pause after a failure of the spool.
 RETRY_S: Final = 0.5
+#: Longest wait of an ended tool call for its turn, if no other waits for its runner: ends that are close share a commit.
+ENDED_S: Final = 0.05
 #: Ids in one question.
 MAX_ASKED: Final = 100
 
@@ -128,7 +132,10 @@ class Jobs:
         self._requests: dict[str, gevent.Greenlet[..., None]] = {}  # in `Handler.run`
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._ended: list[table.Change] = []
+        self._reserved: dict[str, Job] = {}  # claimed by the commit that accepts them, which is under way
+        self._offered: dict[str, int] = {}  # runners by kind that the turn under way may use
         self._wake = Event()
+        self._later: gevent.Greenlet[..., None] | None = None  # wakes after ENDED_S
         self._stopping = False
         self._recovered = False  # whether the jobs of an earlier process were decided on
         self._doubt_from = math.inf  # since then, epoch seconds, the outcome of a commit is unknown
@@ -153,15 +160,41 @@ class Jobs:
         if handler is None:
             job = lifecycle.refuse(job, "refused", "This gateway does not handle such requests.", now) if job.is_open else job
             return (table.Wanted(job, 0),)
+        if job.is_open and self._begins_with(job, handler):
+            job = lifecycle.on_due(job, now)
+            if job.is_open:
+                self._reserved[job.id] = job
         return (table.Wanted(job, handler.capacity),)
+
+    def _begins_with(self, job: Job, handler: Handler) -> bool:
+        """Return whether the commit that accepts a job also claims it."""
+        if not job.is_tool or not self._recovered or self._stopping or job.id in self._running or job.id in self._reserved:
+            return False
+        return self._free(self._ended)[handler.kind] > self._offered.get(handler.kind, 0)
 
     def on_accepted(self, jobs: Sequence[Job]) -> None:
         """Begin jobs that are on disk now, and send the results of those settled already."""
         ended = {one.after.id: one.after for one in self._ended}  # not on disk yet
+        waits = not jobs
         for job in jobs:
+            reserved = self._reserved.pop(job.id, None)
             after = ended.get(job.id, job)
             if not after.is_open:
                 self._send(after)
+            elif job == reserved:
+                self._begin(job)
+            elif reserved is not None:  # the row was there: a turn may have taken its claim for this one's
+                self.on_doubt(())
+            else:
+                waits = True
+        if waits:
+            self._wake.set()
+
+    def on_doubt(self, ids: Iterable[str]) -> None:
+        """Note that the outcome of the commit of new jobs is unknown: the next turn decides by the disk."""
+        for job_id in ids:
+            self._reserved.pop(job_id, None)
+        self._doubt_from = min(self._doubt_from, time.time())
         self._wake.set()
 
     def results(self, question: bus.JobsOpen) -> list[bus.JobSettled]:
@@ -219,6 +252,8 @@ class Jobs:
         """End every attempt under way; its job stays claimed, for the next start. Waits for the disk."""
         self._stopping = True
         self._wake.set()
+        if self._later is not None:
+            self._later.kill(block=False)
         if self._greenlet is not None:
             self._greenlet.join(timeout=timeout_s)  # a turn under way may have claimed jobs
             self._greenlet.kill(timeout=timeout_s)
@@ -280,30 +315,46 @@ class Jobs:
         """Take one turn. Returns the time until the next one. Raises GatewayError."""
         self._prune()
         ended = self._ended[:]
-        free = self._free(ended)
-        running, since = (self._attempts(), self._doubt_from) if self._doubt_from < math.inf else (None, math.inf)
+        free = self._offered = self._free(ended)
+        try:
+            return self._commit(ended, free)
+        finally:
+            self._offered = {}
+
+    def _commit(self, ended: Sequence[table.Change], free: Mapping[str, int]) -> float:
+        """Take one turn. `free`: runners by kind."""
+        since, self._doubt_from = self._doubt_from, math.inf  # a doubt that comes during the commit is the next turn's
+        running = self._attempts(self._reserved) if since < math.inf else None
         now = time.time()
-        result = self._disk.transact(partial(table.turn, ended=ended, free=free, now=now, running=running, since=since))
-        self._doubt_from = math.inf
+        try:
+            result = self._disk.transact(partial(table.turn, ended=ended, free=free, now=now, running=running, since=since))
+        except BaseException:
+            self._doubt_from = min(self._doubt_from, since)
+            raise
         del self._ended[: len(ended)]
         for one in ended:
             self._running.pop(one.before.id, None)
         self._open, self._oldest_at = result.open, result.oldest_at
         for job in (*result.unsent, *result.expired):
             self._send(job)
-        for job in () if self._stopping else result.claimed:  # `stop` returns them unsent
-            self._running[job.id] = job
-            self._pool.spawn(self._attempt, self._handlers[job.kind], job)
+        for job in result.claimed:
+            self._begin(job)
         return min(IDLE_S, result.next_at - now)
 
-    def _attempts(self) -> dict[str, int]:
-        return {job.id: job.attempts for job in self._running.values()}
+    def _begin(self, job: Job) -> None:
+        """Run a claimed job for which a runner is free."""
+        if not self._stopping:  # `stop` returns it unsent
+            self._running[job.id] = job
+            self._pool.spawn(self._attempt, self._handlers[job.kind], job)
+
+    def _attempts(self, reserved: Mapping[str, Job] = MappingProxyType({})) -> dict[str, int]:
+        return {job.id: job.attempts for job in (*self._running.values(), *reserved.values())}
 
     def _free(self, ended: Sequence[table.Change]) -> dict[str, int]:
         """Return the number of free runners by kind. Those of `ended` attempts are free: no later end would begin a turn."""
         free = {kind: handler.runners for kind, handler in self._handlers.items()}
         over = {one.before.id for one in ended}
-        for job in self._running.values():
+        for job in (*self._running.values(), *self._reserved.values()):
             if job.id not in over:
                 free[job.kind] -= 1
         return free
@@ -338,10 +389,14 @@ class Jobs:
             del self._requests[job.id]
             self._cancelled.pop(job.id, None)
         after = lifecycle.on_outcome(job, outcome, time.time())
+        is_awaited = after.is_open or not job.is_tool or self._free(self._ended)[job.kind] <= 0
         self._ended.append(table.Change(job, after))
         if not after.is_open:
             self._send(after)
-        self._wake.set()
+        if is_awaited:
+            self._wake.set()
+        elif not self._later:  # a greenlet is true until it has ended
+            self._later = gevent.spawn_later(ENDED_S, self._wake.set)
 
     def _send(self, job: Job) -> None:
         if job.is_event:

@@ -76,7 +76,7 @@ def insert(db: sqlite3.Connection, wanted: Sequence[Wanted], now: float) -> list
         if known := find(db, (job.id,)):
             accepted += known
             continue
-        if job.is_open and _waiting(db, job.kind, capacity) >= capacity:
+        if job.state == "wanted" and _waiting(db, job.kind, capacity) >= capacity:
             job = lifecycle.on_full(job, now)
         if job.is_event and job.is_open and _is_behind(db, job):
             job = lifecycle.on_behind(job)

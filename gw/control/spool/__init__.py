@@ -30,7 +30,7 @@ from gw.control.jobs import table
 from gw.control.jobs.lifecycle import Job
 from gw.control.store import HeldClaim
 from gw.control.store.one_thread import OneThread
-from gw.control.store.sqlite_file import open_sqlite, shrink
+from gw.control.store.sqlite_file import open_sqlite, shrink, unsynced
 from gw.errors import GatewayError, text_of
 
 T = TypeVar("T")
@@ -195,10 +195,10 @@ class Spool:
         return self._run(work)
 
     def remove(self, ids: Sequence[int]) -> None:
-        """Delete entries that the store has."""
+        """Delete entries that the store has. After a power loss some may be there again: the store takes each once."""
 
         def work() -> None:
-            with self._db:
+            with unsynced(self._db), self._db:
                 self._db.execute("BEGIN IMMEDIATE")
                 removed = self._db.executemany("DELETE FROM entries WHERE id = ?", [(entry_id,) for entry_id in ids])
                 if self._backlog == removed.rowcount:

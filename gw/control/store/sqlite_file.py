@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +45,16 @@ def open_sqlite(path: Path, busy_s: float) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+@contextmanager
+def unsynced(db: sqlite3.Connection) -> Iterator[None]:
+    """Commit without waiting for the disk: a loss of power may undo it, a crash of the process does not."""
+    db.execute("PRAGMA synchronous=NORMAL")
+    try:
+        yield
+    finally:
+        db.execute("PRAGMA synchronous=FULL")
 
 
 def shrink(db: sqlite3.Connection, spare: int, most: int) -> None:

@@ -62,6 +62,7 @@ class Memory(NamedTuple):
     ended: tuple[table.Change, ...] = ()
     doubt_from: float = math.inf
     cancelled: bool = False  # its cancellation is remembered
+    reserved: Job | None = None  # claimed by the commit that accepts it
 
 
 class Done(NamedTuple):
@@ -133,6 +134,7 @@ class JobParts:
         self.pass_on = functools.cache(self._pass_on)
         self.fresh = functools.cache(self._fresh)
         self.accept = functools.cache(self._accept)
+        self.doubt = functools.cache(self._doubt)
         self.turn = functools.cache(self._turn)
         self.end = functools.cache(self._end)
         self.stop = functools.cache(self._stop)
@@ -151,22 +153,31 @@ class JobParts:
         numbered = [bus.Numbered(n, _wanted(self._leaves)) for n in numbers]
         return tuple(entry.n for entry in server.sort_messages(cast("Any", StandIn(index=0)), last, numbered).fresh)
 
-    def _accept(self, row: Job | None, count: int, now: float) -> tuple[Job | None, tuple[Job, ...]]:
-        """Commit `count` wishes for the job. Returns its row, and the rows passed to the service."""
-        with self._service(row, Memory(), now) as asked:
-            accepted: list[Job] = []
-            for _ in range(count):
-                wanted = asked.jobs.of_event(_wanted(self._leaves))
-                accepted += asked.disk.transact(functools.partial(table.insert, wanted=wanted, now=now))
-            return asked.disk.row(), tuple(accepted)
+    def _accept(
+        self, row: Job | None, memory: Memory, count: int, now: float, *, is_busy: bool = False
+    ) -> tuple[Done, tuple[Job, ...]]:
+        """Commit `count` wishes for the job. `is_busy`: no runner is free. Returns the rows passed to the service too."""
+        with self._service(row, memory, now) as asked:
+            jobs, accepted = asked.jobs, []
+            if is_busy:
+                jobs._offered = {kind: handler.runners for kind, handler in jobs._handlers.items()}
+            wanted = [one for _ in range(count) for one in jobs.of_event(_wanted(self._leaves))]
+            accepted = asked.disk.transact(functools.partial(table.insert, wanted=wanted, now=now))
+            return asked.done(), tuple(accepted)
 
     # -- the service --------------------------------------------------------------------------------------------------
 
-    def _pass_on(self, accepted: tuple[Job, ...]) -> tuple[str, ...]:
-        """Pass accepted jobs to the service. Returns the outcomes that it sends."""
-        with self._service(None, Memory(), NOW) as asked:
+    def _pass_on(self, row: Job | None, memory: Memory, accepted: tuple[Job, ...]) -> Done:
+        """Pass accepted jobs to the service."""
+        with self._service(row, memory, NOW) as asked:
             asked.jobs.on_accepted(accepted)
-            return tuple(asked.sent)
+            return asked.done()
+
+    def _doubt(self, row: Job | None, memory: Memory, now: float) -> Done:
+        """Tell the service that the outcome of the commit of the job is unknown."""
+        with self._service(row, memory, now) as asked:
+            asked.jobs.on_doubt(server.job_ids([bus.Numbered(1, _wanted(self._leaves))]))
+            return asked.done()
 
     def _turn(self, row: Job | None, memory: Memory, now: float, commit: Commit) -> Done:
         """Let the service take one turn, with the recovery before the first one."""
@@ -252,6 +263,7 @@ class JobParts:
         jobs._recovered, jobs._doubt_from = memory.recovered, memory.doubt_from
         jobs._next_prune_s = math.inf  # results are kept for longer than a worker waits
         jobs._running = {} if memory.running is None else {memory.running.id: memory.running}
+        jobs._reserved = {} if memory.reserved is None else {memory.reserved.id: memory.reserved}
         jobs._ended = list(memory.ended)
         jobs._cancelled = OrderedDict({JOB: None} if memory.cancelled else {})
         begun: list[Job] = []
@@ -264,7 +276,9 @@ class JobParts:
         production: Any = service
         clock, hub = production.time, production.gevent
         production.time = StandIn(time=lambda: now, monotonic=lambda: 0.0)
-        production.gevent = StandIn(sleep=wait, getcurrent=lambda: self._greenlet, Greenlet=gevent.Greenlet)
+        production.gevent = StandIn(
+            sleep=wait, getcurrent=lambda: self._greenlet, Greenlet=gevent.Greenlet, spawn_later=lambda *given: None
+        )
         waits: Any = leave
         connect_s, waits.CONNECT_S = waits.CONNECT_S, 0.0  # the model's worker has connected
         try:
@@ -284,7 +298,8 @@ class _Asked(NamedTuple):
         """Return what happened."""
         jobs = self.jobs
         running = next(iter(jobs._running.values()), None)
-        memory = Memory(jobs._recovered, running, tuple(jobs._ended), jobs._doubt_from, JOB in jobs._cancelled)
+        reserved = next(iter(jobs._reserved.values()), None)
+        memory = Memory(jobs._recovered, running, tuple(jobs._ended), jobs._doubt_from, JOB in jobs._cancelled, reserved)
         return Done(self.disk.row(), memory, tuple(self.sent), self.begun[0] if self.begun else None)
 
 

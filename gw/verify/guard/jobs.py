@@ -147,7 +147,8 @@ class JobModel:
 
     def _bus(self, state: JobState, steps: list[Step[JobState]]) -> None:
         if state.ack:
-            passed = self._say(state._replace(batch=(), ack=0), (str(state.ack), *self.parts.pass_on(state.batch)))
+            acknowledged = self._say(state._replace(batch=(), ack=0), (str(state.ack),))
+            passed = self._after(acknowledged, self.parts.pass_on(state.row, state.memory, state.batch))
             steps.append(Step("control: acknowledges the event and passes the job on", passed, SURE))
         elif state.up and state.up[0] == _CANCEL:
             steps.append(Step("control: takes the cancellation", self._after_cancel(state), SURE))
@@ -155,14 +156,19 @@ class JobModel:
             asked = self._say(state._replace(up=state.up[1:]), self.parts.results(state.row, state.memory))
             steps.append(Step("control: answers the question for open jobs", asked, SURE))
         elif state.up:
-            steps.append(Step("control: commits the event with its job", self._committed(state), SURE))
+            committed = self._committed(state)
+            steps.append(Step("control: commits the event with its job", committed, SURE))
+            if committed.memory.reserved is not None:
+                unclaimed = self._committed(state, is_busy=True)
+                steps.append(Step("control: commits the event with its job while no runner is free", unclaimed, SURE))
 
-    def _committed(self, state: JobState) -> JobState:
+    def _committed(self, state: JobState, *, is_busy: bool = False) -> JobState:
         numbers = tuple(n for n in state.up if n > 0)
         fresh = self.parts.fresh(numbers, state.last)
-        row, accepted = self.parts.accept(state.row, len(fresh), _now(state))
+        done, accepted = self.parts.accept(state.row, state.memory, len(fresh), _now(state), is_busy=is_busy)
         rest = tuple(n for n in state.up if n <= 0)
-        return state._replace(up=rest, row=row, last=max(state.last, *fresh, 0), batch=accepted, ack=max(numbers))
+        last = max(state.last, *fresh, 0)
+        return state._replace(up=rest, row=done.row, memory=done.memory, last=last, batch=accepted, ack=max(numbers))
 
     def _after_cancel(self, state: JobState) -> JobState:
         """The state after the service received the cancellation."""
@@ -259,8 +265,10 @@ class JobModel:
                 add("commit unclear", f"the outcome of a turn's commit is unknown ({commit})", self._after(state, done))
             if any(n > 0 for n in state.up) and not state.ack:
                 committed = self._committed(state)
-                unclear = _unlinked(committed)._replace(batch=(), ack=0)
-                add("commit unclear", "the outcome of the event's commit is unknown", unclear)
+                for commit, after in (("lost", committed._replace(row=state.row, last=state.last)), ("done", committed)):
+                    unclear = self._after(after, self.parts.doubt(after.row, after.memory, _now(state)))
+                    unclear = _unlinked(unclear)._replace(batch=(), ack=0)
+                    add("commit unclear", f"the outcome of the event's commit is unknown ({commit})", unclear)
         if state.linked:
             add("link breaks", "the worker's connection breaks", _unlinked(state))
         if state.worker == "here":

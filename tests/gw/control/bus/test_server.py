@@ -354,13 +354,15 @@ def test_an_event_that_cannot_be_spooled_is_not_acknowledged(rig: Rig, monkeypat
     def full(*_: object, **__: object) -> None:
         raise SpoolError("the disk is full")
 
+    doubtful: list[str] = []
+    rig.server.make_jobs_with(lambda event: (), lambda jobs: None, doubtful.extend)
     with monkeypatch.context() as patch:
         patch.setattr(rig.spool, "append", full)
         client = BusClient(rig.path)
-        client.send(digit(1))
+        client.send(digit(1), bus.JobWanted("j1", "tool", CALL, 2_000_000_000_000, "{}"))
         with pytest.raises(EOFError):
             client.command()
-    assert rig.received == []
+    assert (rig.received, doubtful) == ([], ["j1"])
     back = BusClient(rig.path)
     back.await_ack(back.send(digit(1)))
     until(lambda: rig.received == [digit(1)])
@@ -447,13 +449,15 @@ def test_a_job_is_on_disk_when_its_event_is_acknowledged_and_no_entry(rig: Rig, 
     wanted = bus.JobWanted("j1", "tool", CALL, 2_000_000_000_000, "{}")
     client = BusClient(rig.path)
     client.await_ack(client.send(wanted))  # nothing takes jobs yet: an event like any other
-    rig.server.make_jobs_with(jobs_of, on_jobs)
+    doubtful: list[str] = []
+    rig.server.make_jobs_with(jobs_of, on_jobs, doubtful.extend)
     client.await_ack(client.send(wanted, digit(2), digit(3)))
     until(lambda: len(rig.received) == 4)
     assert [job.id for job in taken] == ["j1", "beside"]
     assert rig.bodies() == [wanted, digit(2), digit(3)]
     assert rig.spool.last("w0-1") == 4
     assert "2 jobs were accepted, but not begun" in caplog.text
+    assert doubtful == ["j1", "beside"]
 
 
 def test_a_result_reaches_the_worker_of_its_call_only(rig: Rig) -> None:

@@ -291,13 +291,60 @@ def test_a_failing_spool_costs_no_job_and_none_is_run_twice(rig: Rig, monkeypatc
     failing.on = True
     rig.want("b", "c")
     until(lambda: failing.failed > 2)
-    assert runner.begun == [("a", 1)]
+    assert runner.begun == [("a", 1), ("b", 1)], "b was claimed with its event, whose commit did not fail"
     runner.gate.set()
-    until(lambda: rig.results() == {"a": "ok"})
+    until(lambda: rig.results() == {"a": "ok", "b": "ok"})
     failing.on = False
     until(lambda: len(rig.settled) == 3)
     assert sorted(runner.begun) == [("a", 1), ("b", 1), ("c", 1)]
     until(lambda: rig.rows("a", "b", "c") == [("done", 1)] * 3)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the commit", "after the commit"])
+def test_an_event_whose_commit_failed_costs_no_runner_and_its_job_is_run_once(rig: Rig, after: bool) -> None:
+    runner = rig.start()
+    rig.want("first")
+    runner.gate.set()
+    until(lambda: rig.rows("first") == [("done", 1)])
+    assert rig.jobs is not None
+    append = partial(rig.jobs.of_event, bus.JobWanted("unclear", "tool", CALL, round(1000 * (time.time() + 60)), "{}"))
+    for n in range(2, 8):  # the worker sends the event again and again
+        wanted = {n: append()}
+        if after and n == 2:
+            rig.spool.append("unclear", [], jobs=wanted)
+        rig.jobs.on_doubt(["unclear"])
+        if after:
+            until(lambda: rig.rows("unclear") == [("done", 1)])
+    if not after:
+        rig.want("unclear")
+    until(lambda: rig.results() == {"first": "ok", "unclear": "ok"})
+    assert runner.begun == [("first", 1), ("unclear", 1)]
+    runner.gate.clear()
+    rig.want("x", "y", "z")
+    until(lambda: len(runner.begun) == 4)
+    until(lambda: rig.rows("x", "y", "z") == [("claimed", 1), ("claimed", 1), ("wanted", 0)])
+    runner.gate.set()
+
+
+def test_jobs_that_come_during_a_turn_and_with_it_use_no_runner_twice(rig: Rig) -> None:
+    runner = rig.start()
+    most = 0
+
+    def want(name: str) -> None:
+        for n in range(20):
+            rig.want(f"{name}{n}")
+            gevent.sleep(0.001 * (n % 3))
+
+    runner.gate.set()
+    greenlets = [gevent.spawn(want, name) for name in "abc"]
+    while not all(one.ready() for one in greenlets):
+        assert rig.jobs is not None
+        most = max(most, len(rig.jobs._requests))
+        gevent.sleep(0.001)  # `sleep(0)` in a loop keeps libev from looking at the threads
+    gevent.joinall(greenlets, raise_error=True)
+    until(lambda: len(rig.settled) == 60)
+    assert most <= runner.runners
+    assert sorted(runner.begun) == sorted((f"{name}{n}", 1) for name in "abc" for n in range(20))
 
 
 def test_open_jobs_are_answered_if_settled_or_unknown(rig: Rig) -> None:

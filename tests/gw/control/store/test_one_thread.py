@@ -29,6 +29,35 @@ def test_all_work_runs_in_one_other_thread(thread: OneThread) -> None:
     thread.close()
 
 
+def test_first_come_is_first_served(thread: OneThread) -> None:
+    served: list[int] = []
+
+    def add(number: int) -> None:
+        thread.run(lambda: served.append(number))
+
+    asked = []
+    for number in range(300):
+        asked.append(gevent.spawn(add, number))
+        if number % 7 == 0:
+            gevent.sleep(0.001)  # some work ends while other work waits
+    gevent.joinall(asked, timeout=scaled(10), raise_error=True)
+    assert served == [*range(300)]
+    thread.close()
+
+
+def test_work_whose_caller_gave_up_before_it_began_is_not_done(thread: OneThread) -> None:
+    let_go, done = get_original("threading", "Event")(), []
+    first = gevent.spawn(thread.run, lambda: let_go.wait(scaled(10)))
+    second = gevent.spawn(thread.run, lambda: done.append("second"))
+    gevent.sleep(0.05)
+    second.kill()
+    let_go.set()
+    first.get(timeout=scaled(10))
+    thread.run(lambda: done.append("third"))
+    assert done == ["third"]
+    thread.close()
+
+
 def test_an_error_is_raised_in_the_caller_and_printed_nowhere(thread: OneThread, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ZeroDivisionError):
         thread.run(lambda: 1 // 0)

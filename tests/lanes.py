@@ -1,7 +1,7 @@
 """Run the whole suite as several pytest processes side by side: most tests mainly wait.
 
-A lane is one process with its own MariaDB, its own temporary folders and its own part of the tests. `calls` and `outages` hold the
-tests that judge when audio arrives, and run at normal priority; the other lanes run at a lower one and fill the time in which
+A lane is one process with its own MariaDB, its own temporary folders and its own part of the tests. `calls` and `outages` have
+those that judge when audio arrives, and run at normal priority; the other lanes run at a lower one and fill the time in which
 these wait. `verify budget` measures the machine and therefore runs last, alone.
 
 Every lane writes a record of each test to `out/test/LANE.jsonl` and its output to `out/test/LANE.log`; `out/test/durations.tsv`

@@ -60,7 +60,9 @@ def hold(folder: Any, store: gw.config.Store, cases: dict[str, Case], notice: Co
         recordings.update((name, world.twilio.rest.recordings_of(call.call_sid)) for name, call in outcome.calls.items())
         recorded = [outcome.calls[name].call_sid for name, made in recordings.items() if made]
         store = world.gateway.store
-        world.gateway.until(lambda: all(store.recording(sid).state == "completed" for sid in recorded), "the recordings' ends are stored")
+        world.gateway.until(
+            lambda: all(store.recording(sid).state == "completed" for sid in recorded), "the recordings' ends are stored"
+        )
         outcome.keep(world)
 
     held = hold_all(folder, store, MEDIA, cases, head_start_s={}, then=keep, recording=Recording(consent=notice))

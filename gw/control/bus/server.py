@@ -382,7 +382,7 @@ class BusServer:
 
 
 def job_ids(entries: Iterable[bus.Numbered | bus.Unreadable]) -> list[str]:
-    """Return the ids of the jobs that a worker wants by these events."""
+    """Return the ids of the jobs among these events."""
     numbered = (entry.event for entry in entries if isinstance(entry, bus.Numbered))
     return [event.id for event in numbered if isinstance(event, bus.JobWanted)]
 

@@ -174,7 +174,7 @@ class JobParts:
             return asked.done()
 
     def _doubt(self, row: Job | None, memory: Memory, now: float) -> Done:
-        """Tell the service that the outcome of the commit of the job is unknown."""
+        """Notify the service that the outcome of the commit of the job is unknown."""
         with self._service(row, memory, now) as asked:
             asked.jobs.on_doubt(server.job_ids([bus.Numbered(1, _wanted(self._leaves))]))
             return asked.done()

@@ -23,7 +23,7 @@ def test_an_amount_is_taken_whole_or_not_at_all() -> None:
     assert allowance.take(0.0, 2) and not allowance.take(0.0, 0.5)
 
 
-def test_a_charge_beyond_the_burst_says_how_long_to_wait_for_it() -> None:
+def test_a_charge_beyond_the_burst_returns_the_time_until_it_is_covered() -> None:
     allowance = Allowance(10, 3)
     assert [round(allowance.charge(100.0, amount), 3) for amount in (2, 1, 1, 5)] == [0.0, 0.0, 0.1, 0.6]
     assert not allowance.take(100.6) and allowance.take(100.71)

@@ -10,7 +10,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from gw.call.limits import READ_BURST_BYTES, Allowance
+from gw.call.limits import Allowance
 from gw.media.transport.plain import READ_BYTES, Transport
 from tests.gw.media.support import WAIT_S, descriptors, pair, tcp_pair, transport_and_peer, until
 

@@ -11,8 +11,8 @@ import gevent
 import pytest
 
 from gw.control.jobs import service
-from gw.protocol.hooks.tool_call import ToolAnswer
 from gw.control.jobs.lifecycle import Job
+from gw.protocol.hooks.tool_call import ToolAnswer
 from gw.verify.guard.job_parts import DEADLINE, LATE, NOW, JobParts, Memory
 from metrics.page import Page
 
@@ -56,7 +56,7 @@ def test_a_job_from_its_event_to_its_result(parts: JobParts) -> None:
     assert parts.results(None, READY) == ("unknown_outcome",)
 
 
-def test_a_job_that_finds_a_free_runner_is_claimed_as_it_is_accepted(parts: JobParts) -> None:
+def test_a_job_that_finds_a_free_runner_is_claimed_with_its_event(parts: JobParts) -> None:
     done, accepted = parts.accept(None, READY, 1, NOW)
     assert done.row is not None
     assert (done.row.state, done.row.attempts, done.memory.reserved, accepted) == ("claimed", 1, done.row, (done.row,))

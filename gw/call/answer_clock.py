@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from gw.call.dialogue.commands import Prompt
-from gw.call.dialogue.machine import Dialogue, Party, Phase, Response
+from gw.call.dialogue.facts import Facts, Party, Phase, Response
 
 #: No frame: the answer's place among the caller's frames is unknown.
 NO_FRAME: Final = -1
@@ -57,7 +57,7 @@ class AnswerClock:
         self.is_answered = False  # the answer's first audio came; its frame is not sent yet
         self.frame = NO_FRAME
 
-    def follow(self, machine: Dialogue) -> None:
+    def follow(self, machine: Facts) -> None:
         """Take the dialogue's state, after each of its turns."""
         spoke, self._spoke = self._spoke, machine.speaks
         debt, self._debt = self._debt, machine.debt
@@ -93,6 +93,6 @@ class AnswerClock:
         self._since_ms = max(now_ms, self._since_ms)
 
 
-def _has_begun(machine: Dialogue) -> bool:
+def _has_begun(machine: Facts) -> bool:
     """Return whether the response under way is heard: it paid the debt."""
     return machine.response is Response.ACTIVE and machine.has_audio and machine.phase is not Phase.ENDED

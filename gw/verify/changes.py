@@ -64,22 +64,20 @@ def changed(change: Change) -> Iterator[None]:
     """Production code with this change, wherever it was imported by name too."""
     owner, name, value = change.make()
     before = inspect.getattr_static(owner, name)
-    holders = [owner]
+    modules = [sys.modules[change.place.partition(":")[0]]]
+    if not isinstance(change, Value):  # small numbers are shared by chance
+        modules = [module for module_name, module in list(sys.modules.items()) if module_name.startswith("gw.")]
     tables = [
         (table, key)
-        for table in list(vars(sys.modules[change.place.partition(":")[0]]).values())
+        for module in modules
+        for table in list(vars(module).values())
         if isinstance(table, dict)
         for key, entry in list(table.items())
         if entry is before
     ]
+    holders = [owner]
     if inspect.ismodule(owner):
-        holders += [
-            module
-            for module_name, module in list(sys.modules.items())
-            if module is not owner and module_name.startswith("gw.") and getattr(module, name, None) is before
-        ]
-        if isinstance(change, Value):
-            holders = [owner]  # small numbers are shared by chance
+        holders += [module for module in modules if module is not owner and getattr(module, name, None) is before]
     for holder in holders:
         setattr(holder, name, value)
     for table, key in tables:

@@ -1,7 +1,21 @@
 """The dialogue of a call: one pure machine that tracks the debts of agent and caller.
 
-`inputs` are what the edges report, `commands` what they carry out, `rules` the time limits, `machine` the decisions. It never
-reads a clock, never sees audio, and depends on no provider.
+`inputs` are what the edges report, `commands` what they carry out, `rules` the time limits. `machine` has the tables: which part
+reacts to an input or a timer, and what follows then. It never reads a clock, never sees audio, and depends on no provider.
+
+    facts        all facts of one dialogue, and what they imply
+    answers      the answer that is owed: its request, and the response under way
+    responses    the AI reports a response: its start, audio, tool calls, end, failure
+    speech       the caller speaks: turns, interruptions
+    keys         the caller types: a turn, or digits for a tool
+    playback     what the caller hears: queued, paused, discarded, heard; recorded words, the notice
+    silence      the holding sound, a sentence while a tool is slow, the idle limit, missing frames
+    tools        open tool calls, their results, leaving the stream
+    sessions     the AI's session: opened, lost, replaced
+    ending       the end: its cause, the last words, taking it back; the verdict on an outbound call
+
+A part is functions of the facts. Parts call each other in one direction: machine > responses, speech > sessions, silence >
+ending, keys > tools > answers, playback > facts.
 
 | rule | promise |
 |---|---|

@@ -18,8 +18,9 @@ from gw.call.answer_clock import NO_FRAME, AnswerClock
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
+from gw.call.dialogue.facts import NEVER, Phase, Response
 from gw.call.dialogue.inputs import Input
-from gw.call.dialogue.machine import NEVER, Dialogue, Phase, Response
+from gw.call.dialogue.machine import Dialogue
 from gw.call.dialogue.rules import rules_of
 from gw.call.resume import LEFT
 from gw.call.state import CallState, Event, Reason, State

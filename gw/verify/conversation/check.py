@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from gw.call.dialogue.machine import NEVER
+from gw.call.dialogue.facts import NEVER
 from gw.call.dialogue.rules import AFTER_APPROVAL_MS, TOOL_MARGIN_MS, Interruptions, Rules, ToolRules
 from gw.call.state import Reason
 from gw.verify import scenario_report as report

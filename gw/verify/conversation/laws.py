@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
+from gw.call.dialogue.facts import Facts, Phase
 from gw.call.dialogue.inputs import Input
-from gw.call.dialogue.machine import Dialogue, Phase
 from gw.call.dialogue.rules import MAX_TAKEN_BACK, MAX_UNREADABLE, MIN_LIFETIME_MS
 from gw.call.resume import LEFT
 from gw.call.state import Reason
@@ -48,7 +48,7 @@ class Happening(NamedTuple):
 
     event: Input | None
     before: Truth
-    machine: Dialogue
+    machine: Facts
     out: list[Command]
     bounded: bool = False
 
@@ -87,7 +87,7 @@ def _with_leaving(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
     return truth._replace(open_tools=(*truth.open_tools, OpenCall(event.call_id, int(event.response_id[1:]), event.name)))
 
 
-def waits_in_silence(scenario: Scenario, truth: Truth, machine: Dialogue) -> bool:
+def waits_in_silence(scenario: Scenario, truth: Truth, machine: Facts) -> bool:
     """The caller waits for the agent in a conversation, and hears nothing of it. A tool may have its own sound, or none."""
     has_called = truth.called_new and awaits_tool(scenario, truth, truth.responses)
     is_answering = truth.creates or (truth.active and not truth.cancelled and not has_called)

@@ -13,9 +13,11 @@ from operator import attrgetter
 from typing import Any, Final, Literal
 
 from gw.call.dialogue import inputs as given
+from gw.call.dialogue import silence
 from gw.call.dialogue.commands import Command
+from gw.call.dialogue.facts import NEVER, Facts
 from gw.call.dialogue.inputs import Input, Trouble
-from gw.call.dialogue.machine import NEVER, Dialogue
+from gw.call.dialogue.machine import Dialogue
 from gw.call.dialogue.rules import MAX_UNREADABLE, STABLE_MS, UNREADABLE_WINDOW_MS
 from gw.call.state import Reason
 from gw.verify.conversation.laws import Happening, judge, silence_ms, waits_in_silence
@@ -42,7 +44,7 @@ _LIMIT_MS: Final = 4000
 #: Time that is left to a tool of an earlier stream.
 _LEFT_MS: Final = 20_000
 
-_FIELDS: Final = tuple(name for name in Dialogue.__slots__ if name not in ("out", "rules", "now"))
+_FIELDS: Final = tuple(name for name in Facts.__slots__ if name not in ("out", "rules", "now"))
 _read: Final = attrgetter(*_FIELDS)
 _TIMERS: Final = tuple(n for n, name in enumerate(_FIELDS) if name.endswith(("_at", "_by")))
 _PASTS: Final = tuple(_FIELDS.index(name) for name in ("ready_ms", "lost_ms", "quiet_ms"))
@@ -494,7 +496,7 @@ def _state(scenario: Scenario, machine: Dialogue, truth: Truth, faults: int) -> 
         named = (truth.active, truth.trailing)
         machine.dropped = tuple(one for one in machine.dropped if one in named)
         machine.ended = tuple(one for one in machine.ended if one in named)
-    if machine.quiet_ms != NEVER and not machine._fillers():
+    if machine.quiet_ms != NEVER and not silence.fillers(machine):
         machine.quiet_ms = 0
     if not machine.is_ready:
         machine.ready_ms = NEVER

@@ -13,8 +13,8 @@ from gevent import socket
 from gw import bus
 from gw.call.audio.playout import HOLDING, ResponseMark
 from gw.call.dialogue import inputs as given
+from gw.call.dialogue.facts import NEVER, Response
 from gw.call.dialogue.inputs import Trouble
-from gw.call.dialogue.machine import NEVER, Response
 from gw.call.limits import EVENTS
 from gw.call.state import Reason, State
 from gw.config import Agent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
-from gw.call.dialogue.machine import Phase
+from gw.call.dialogue.facts import Phase
 from gw.call.dialogue.rules import COLLECT_MS, CONCEAL_MS, Rules, ToolRules
 from gw.call.digits import Asked
 from gw.call.state import Reason

@@ -7,8 +7,9 @@ import pytest
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
+from gw.call.dialogue.facts import NEVER, Phase
 from gw.call.dialogue.inputs import Input, Trouble
-from gw.call.dialogue.machine import NEVER, Dialogue, Phase
+from gw.call.dialogue.machine import Dialogue
 from gw.call.dialogue.rules import LIFETIME_MS, MAX_UNREADABLE, ROLLOVER_QUIET_MS, TEXT_MS, TOOL_MARGIN_MS, Rules, ToolRules
 from gw.call.state import Reason
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from gw import bus
-from gw.call.dialogue.machine import Floor, Phase
+from gw.call.dialogue.facts import Floor, Phase
 from gw.call.state import Reason, State
 from gw.config import Agent, Say, Tool, Turns
 from gw.media.ai.leg import AiLegError

@@ -1,8 +1,8 @@
 """One connection to an endpoint, as urllib3 uses it.
 
 urllib3 is given a connected socket and never connects, so it talks to the address that was checked. Reading is bounded
-in bytes: an endpoint could send interim answers, headers or chunk lengths without end. Each read lets the hub run: a socket that
-always has data would never let a timer expire.
+in bytes: an endpoint could send interim answers, headers or chunk lengths without end. Each further read lets the hub run: a
+socket that always has data would never let a timer expire.
 """
 
 from __future__ import annotations
@@ -120,12 +120,15 @@ class _Bounded(io.RawIOBase):
         super().__init__()
         self._wire = wire
         self._raw = raw
+        self._reads = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        gevent.sleep(0)
+        if self._reads:  # the first one waits for the endpoint
+            gevent.sleep(0)
+        self._reads += 1
         count = self._raw.readinto(buffer) or 0
         self._wire.on_read(count)
         return int(count)

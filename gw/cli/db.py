@@ -84,9 +84,16 @@ def older_than(_: click.Context, __: click.Parameter, value: str) -> float:
 )
 @click.option("--older-than", "age_s", required=True, callback=older_than, help="Age since the call's end: 12h, 30d.")
 @click.option("--dry-run", is_flag=True, help="Count the calls, and remove nothing.")
+@click.option(
+    "--share",
+    type=click.IntRange(1, 100),
+    default=10,
+    show_default=True,
+    help="Percent of the time in which the store is used; 100 is fastest, for a store that serves no calls.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common_options
-def purge(settings: Settings, age_s: float, dry_run: bool, yes: bool, as_json: bool) -> None:
+def purge(settings: Settings, age_s: float, dry_run: bool, share: int, yes: bool, as_json: bool) -> None:
     """Remove calls that ended long ago, with everything stored about them, in small transactions.
 
     The gateway does so itself for calls older than store.keep_days. Calls stay whose recording is not finished, or waits for its
@@ -108,7 +115,7 @@ def purge(settings: Settings, age_s: float, dry_run: bool, yes: bool, as_json: b
                 if not as_json:
                     click.echo(f"\r{calls} calls", nl=False, err=True)
                 if not dry_run:
-                    gevent.sleep(page.pause_s)
+                    gevent.sleep(page.pause_s(share / 100))
         except KeyboardInterrupt:
             raise Failure(f"interrupted after {counted(calls, 'call', 'calls')}; the next purge continues") from None
         finally:

@@ -186,7 +186,7 @@ def main(calls: int, stored: int, seconds: float, rounds: int, out: Path, as_jso
             left, began_s = store.stored(), time.monotonic()
             on_step(f"removing the other {left} calls")
             configuration = str(out / "gateway" / "submilli.toml")
-            rest = [*COMMAND, "--config", configuration, "db", "purge", "--older-than", "30d", "--yes"]
+            rest = [*COMMAND, "--config", configuration, "db", "purge", "--older-than", "30d", "--share", "50", "--yes"]
             done = subprocess.run(rest, capture_output=True, text=True, check=False)
             took_s, longest_s, remain = time.monotonic() - began_s, store.longest_s(), store.stored()
         finally:

@@ -20,9 +20,10 @@ MIN_CALLS: Final = 10
 #: A transaction that takes longer halves the next one; a shorter one doubles it.
 LONG_S: Final = 0.2
 SHORT_S: Final = 0.05
-#: Least pause after a page, and its length for each second of work: a database on this machine shares the cores with the calls.
+#: Least pause after a page: a database on this machine shares the cores with the calls.
 PAUSE_S: Final = 0.1
-PAUSE_SHARE: Final = 9.0
+#: Share of the time in which a sweep uses the store.
+SHARE: Final = 0.1
 
 
 class Swept(NamedTuple):
@@ -32,10 +33,9 @@ class Swept(NamedTuple):
     events: int
     took_s: float
 
-    @property
-    def pause_s(self) -> float:
-        """The pause after it: a sweep uses the store for a tenth of the time at most."""
-        return max(PAUSE_S, PAUSE_SHARE * self.took_s)
+    def pause_s(self, share: float = SHARE) -> float:
+        """Return the pause after it. `share`: of the time in which the sweep may use the store; 1 is without pauses."""
+        return max(PAUSE_S, self.took_s * (1 / share - 1)) if share < 1 else 0.0
 
 
 def policy_of(config: Config) -> Policy:

@@ -149,7 +149,7 @@ class Retention:
             for page in self._sweep:
                 calls += page.calls
                 self._purged.add(page.calls)
-                gevent.sleep(page.pause_s)
+                gevent.sleep(page.pause_s())
                 if time.monotonic() > until_s or not self._may_continue():
                     break
             else:

@@ -27,7 +27,8 @@ def test_the_size_of_a_transaction_follows_its_time(limit: int, took_s: float, t
 
 
 def test_a_sweep_works_a_tenth_of_the_time_at_most() -> None:
-    assert [Swept(1, 0, took_s).pause_s for took_s in (0.0, 0.5)] == [PAUSE_S, 4.5]
+    assert [Swept(1, 0, took_s).pause_s() for took_s in (0.0, 0.5)] == [PAUSE_S, 4.5]
+    assert [Swept(1, 0, 0.5).pause_s(share) for share in (0.5, 0.9, 1.0)] == [0.5, PAUSE_S, 0.0]
 
 
 def test_a_sweep_removes_what_is_old(rig: Rig) -> None:

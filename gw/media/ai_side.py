@@ -16,6 +16,7 @@ from gevent import sleep
 from gw.call.audio.playout import Truncation
 from gw.call.conversation import Conversation, Utterance
 from gw.call.dialogue.inputs import Input
+from gw.call.leave import Leave
 from gw.call.tool_calls import Stated, ToolCalls
 from gw.call.turns import Turn
 from gw.config import Agent
@@ -149,8 +150,9 @@ class AiSide:
     def restate(self, in_progress: Iterable[Turn], tools: ToolCalls) -> None:
         """Send the conversation so far to a new session, then the caller's audio. `in_progress`: turns being heard."""
         if self._parked is not None:
-            output = tools.get(self._parked.call_id).output if tools.has(self._parked.call_id) else None
-            given = [] if output is None else [partial(self.leg.tool_output, self._parked.call_id, output)]
+            call_id = self._parked.wish.call_id
+            output = tools.get(call_id).output if tools.has(call_id) else None
+            given = [] if output is None else [partial(self.leg.tool_output, call_id, output)]
             self._send(*given, self._start_uplink)
             return
         in_progress = list(in_progress)
@@ -188,14 +190,14 @@ class AiSide:
     def _now_ms(self) -> int:
         return self._began_ms + round((monotonic() - self._started_s) * 1000)
 
-    def park(self, lifetime_ms: int, call_id: str) -> ParkedLeg | None:
+    def park(self, lifetime_ms: int, wish: Leave) -> ParkedLeg | None:
         """Keep the session for the call's return. None: it ends too soon, or messages for it still wait.
 
-        `lifetime_ms`: of the session. `call_id`: of the tool call that it waits for.
+        `lifetime_ms`: of the session. `wish`: what left the stream.
         """
         if lifetime_ms < LEAST_LIFETIME_MS or self._waiting or not self.is_wanted:
             return None
-        return ParkedLeg(self.leg, lifetime_ms, self._now_ms() - self.session_began_ms, call_id)
+        return ParkedLeg(self.leg, lifetime_ms, self._now_ms() - self.session_began_ms, wish)
 
     # -- from the AI ------------------------------------------------------------------------------------------------------
 

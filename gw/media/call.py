@@ -90,7 +90,7 @@ class Call:
         guard = RecordingGuard(enabled=not off, is_announced=is_announced)
         self.downlink = Downlink(context, start.stream_sid, transport, self.events, guard=guard)
         self.ending = CallEnding(context, state, agent_name, agent, self.events, transport.wake)
-        self._parked = context.parked.take(self.sid) if resumed and resumed.after in LEFT else None
+        self._parked = context.parked.take(self.sid, resumed.left) if resumed and resumed.after in LEFT else None
         warm = self._parked or context.warm.take(self.sid, agent)
         self.ai = AiSide(context, agent, self._began_ms, self.events.started_s, self.ending.on_crash, warm)
         self.uplink = self.ai.uplink
@@ -143,7 +143,7 @@ class Call:
                     self.dialogue.on(event)  # control sends the result here, once the job is wanted again
         if resumed.after in LEFT:
             parked, self._parked = self._parked, None
-            self.tools.on_return(resumed, answer.left if answer is not None else "", parked.call_id if parked else "")
+            self.tools.on_return(resumed, answer.left if answer is not None else "", parked.wish if parked else None)
 
     def now_ms(self) -> int:
         """Milliseconds since the call's first stream started."""
@@ -266,10 +266,10 @@ class Call:
 
     def park(self) -> bool:
         """Keep the AI's session, if the call left its stream and may return to it. Never waits."""
-        call_id = self.tools.leaves_for()
-        if self.state.reason not in LEFT or not call_id or not self.context.parked.has_room:
+        wish = self.tools.leaves_for()
+        if self.state.reason not in LEFT or wish is None or not self.context.parked.has_room:
             return False
-        parked = self.ai.park(self.dialogue.lifetime_ms(), call_id)
+        parked = self.ai.park(self.dialogue.lifetime_ms(), wish)
         if parked is None:
             return False
         self.context.parked.keep(self.sid, parked)

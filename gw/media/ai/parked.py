@@ -1,7 +1,8 @@
 """AI legs of calls that left their stream, kept for their return.
 
 The session continues as if the caller were silent. A leg belongs to the worker that had the stream: if the call returns to
-another worker, or later than KEEP_S, its conversation goes to a new session. At most a share of the worker's slots.
+another worker, or later than KEEP_S, its conversation goes to a new session. That makes the leg stale: only the return from the
+leave that parked it takes it. At most a share of the worker's slots.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 from time import monotonic
 from typing import Final
 
+from gw.call.leave import Leave
 from gw.media.ai.leg import AiLeg, AiLegError
 from gw.media.ai.warm import SLOTS_PER_LEG
 from gw.media.hub.greenlets import KindGreenlet, spawn
@@ -28,14 +30,14 @@ _MS: Final = 1000
 class ParkedLeg:
     """One leg without a call. Its greenlet reads what comes, and drops it."""
 
-    def __init__(self, leg: AiLeg, lifetime_ms: int, session_ms: int, call_id: str) -> None:
+    def __init__(self, leg: AiLeg, lifetime_ms: int, session_ms: int, wish: Leave) -> None:
         """`lifetime_ms`: of the session, from now on. `session_ms`: the caller's audio that it has heard.
 
-        `call_id`: of the tool call that left the stream; the session waits for its output.
+        `wish`: what left the stream; the session waits for the output of its tool call.
         """
         self.leg = leg
         self.session_ms = session_ms
-        self.call_id = call_id
+        self.wish = wish
         self.parked_s = monotonic()
         self._lifetime_ms = lifetime_ms
         self._is_kept = True
@@ -92,9 +94,11 @@ class ParkedLegs:
         """True if one more leg may be parked."""
         return len(self._legs) < self.most
 
-    def take(self, call_sid: str) -> ParkedLeg | None:
-        """Return the leg of a call that is back; None without one."""
+    def take(self, call_sid: str, key: str) -> ParkedLeg | None:
+        """Return the leg of a call that is back; None without one. `key`: of its wish; a leg of an earlier one is closed."""
         parked = self._legs.pop(call_sid, None)
+        if parked is not None and parked.wish.key != key:
+            parked.drop()
         return parked if parked is not None and parked.is_alive else None
 
     def check(self, now_s: float) -> None:

@@ -294,26 +294,26 @@ class CallTools:
 
     # -- a call that leaves the stream, and returns -----------------------------------------------------------------------
 
-    def leaves_for(self) -> str:
-        """Return the call that control carries out by ending the stream; empty without one."""
-        return next((call_id for call_id in self._wishes if self.calls.get(call_id).is_open), "")
+    def leaves_for(self) -> Leave | None:
+        """Return the wish that control carries out by ending the stream; None without one."""
+        return next((wish for call_id, wish in self._wishes.items() if self.calls.get(call_id).is_open), None)
 
     def on_end(self, reason: Reason) -> None:
         """Give up a wish to leave a stream that ended for another reason."""
-        call_id = self.leaves_for()
-        if call_id and reason not in LEFT:
-            self._events.cancel_job(self.calls.job_id(call_id))
+        wish = self.leaves_for()
+        if wish is not None and reason not in LEFT:
+            self._events.cancel_job(self.calls.job_id(wish.call_id))
 
-    def on_return(self, resumed: Resumed, left: str, parked_call_id: str) -> None:
+    def on_return(self, resumed: Resumed, left: str, parked: Leave | None) -> None:
         """Record the output of the call that left the former stream.
 
-        `left`: the wish, by control; empty if unknown. `parked_call_id`: the call that a kept session waits for.
+        `left`: the wish, by control; empty if unknown. `parked`: the wish of a kept session.
         """
         try:
-            wish = decode_leave(left) if left else Leave(key="", tool=TRANSFER, call_id=parked_call_id)
+            wish = decode_leave(left) if left else parked
         except ProtocolError:
-            wish = Leave(key="", tool=TRANSFER, call_id=parked_call_id)
-        if not wish.call_id:
+            wish = parked
+        if wish is None or not wish.call_id:
             return
         self.is_back = True
         output = output_of(resumed.outcome)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import gevent
 
+from gw.call.leave import Leave
 from gw.call.state import Reason
 from gw.media.ai.leg import AiLegError
 from gw.media.ai.parked import KEEP_S, ParkedLeg, ParkedLegs
@@ -15,9 +16,13 @@ from tests.gw.media.support import FakeLeg, until
 CALL = "CA" + "1" * 32
 
 
+KEY = "a" * 32
+WISH = Leave(key=KEY, tool="transfer", call_id="call_1")
+
+
 def park(legs: ParkedLegs, call_sid: str = CALL) -> FakeLeg:
     leg = FakeLeg()
-    legs.keep(call_sid, ParkedLeg(cast("Any", leg), 600_000, 1234, "call_1"))
+    legs.keep(call_sid, ParkedLeg(cast("Any", leg), 600_000, 1234, WISH))
     gevent.sleep(0)
     return leg
 
@@ -29,16 +34,24 @@ def is_closed(leg: FakeLeg) -> bool:
 def test_a_call_that_is_back_takes_its_session() -> None:
     legs = ParkedLegs(20)
     leg = park(legs)
-    parked = legs.take(CALL)
+    parked = legs.take(CALL, KEY)
     assert parked is not None
-    assert (parked.session_ms, parked.call_id) == (1234, "call_1")
+    assert (parked.session_ms, parked.wish) == (1234, WISH)
     lifetime_ms = parked.take(1.0)
     assert lifetime_ms is not None
     assert 590_000 < lifetime_ms <= 600_000
     assert not is_closed(leg)
-    assert legs.take(CALL) is None
+    assert legs.take(CALL, KEY) is None
     parked.drop("unused")
     assert not is_closed(leg), "the call has it"
+
+
+def test_a_call_that_returned_elsewhere_meanwhile_does_not_take_its_stale_session() -> None:
+    legs = ParkedLegs(20)
+    leg = park(legs)
+    assert legs.take(CALL, "b" * 32) is None
+    until(lambda: is_closed(leg))
+    assert legs.take(CALL, KEY) is None
 
 
 def test_a_session_that_breaks_is_not_taken() -> None:
@@ -46,7 +59,7 @@ def test_a_session_that_breaks_is_not_taken() -> None:
     leg = park(legs)
     leg.fail(AiLegError(Reason.AI_CLOSED, "gone"))
     until(lambda: is_closed(leg))
-    assert legs.take(CALL) is None
+    assert legs.take(CALL, KEY) is None
 
 
 def test_a_session_is_closed_after_its_time_and_with_the_worker() -> None:
@@ -57,7 +70,7 @@ def test_a_session_is_closed_after_its_time_and_with_the_worker() -> None:
     assert not is_closed(late)
     legs.check(monotonic() + KEEP_S + 1.0)
     until(lambda: is_closed(late))
-    assert legs.take(CALL) is None
+    assert legs.take(CALL, KEY) is None
     last = park(legs)
     legs.close()
     until(lambda: is_closed(last))

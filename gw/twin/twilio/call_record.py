@@ -41,6 +41,7 @@ class CallRecord:
         self.spoken: list[str] = []  # words of <Say>, reasons of <Reject>, in sequence
         self.dialled: list[str] = []  # destinations of <Dial>
         self.tones = ""  # sent by <Play digits>
+        self.tones_s: list[float] = []  # when each of them ended
         self.voice: Posted | None = None
         self.placed_s = time.monotonic()
         self.answered_at: float | None = None  # epoch seconds, for REST

@@ -205,6 +205,7 @@ class TwinCall(StreamedCall):
                 return
             gevent.sleep(_PAUSE_S if key in "wW" else _KEY_S)
             self.tones += key
+            self.tones_s.append(time.monotonic())
 
     def _stays_after_loss(self) -> bool:
         """Wait until Twilio notices the lost stream. Returns whether the caller stays on the line."""

@@ -1,4 +1,4 @@
-"""The dialogue machine while a caller types digits for a tool."""
+"""gw.call.dialogue.keys: keys as a turn, and digits for a tool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gw.call.dialogue.facts import Phase
 from gw.call.dialogue.rules import COLLECT_MS, CONCEAL_MS, Rules, ToolRules
 from gw.call.digits import Asked
 from gw.call.state import Reason
-from tests.gw.call.dialogue.test_machine import Talk
+from tests.gw.call.dialogue.talk import Talk
 
 ASKED = Asked(least=4, most=4, pause_ms=5000)
 SECRET = ASKED._replace(is_sensitive=True)
@@ -38,6 +38,28 @@ class Typing(Talk):
 
 def taken(digits: str, shortfall: str = "", *, sensitive: bool = False, keeps: bool = False) -> Command:
     return do.TakeDigits("t1", digits, shortfall, sensitive, keeps)  # type: ignore[arg-type]
+
+
+def test_keys_become_one_turn() -> None:
+    talk = Talk()
+    talk.greet()
+    assert talk.on(given.Key("1"), given.Key("2")) == []
+    assert talk.wait(3000) == [do.SendKeys("12"), do.Create(Prompt.ANSWER)]
+
+
+def test_keys_that_were_not_answered_are_sent_to_the_next_session_too() -> None:
+    talk = Talk()
+    talk.greet()
+    assert talk.on(given.Key("1"), given.Key("#")) == [do.SendKeys("1"), do.Create(Prompt.ANSWER)]
+    talk.on(given.SessionLost(Reason.AI_LOST))
+    assert talk.on(given.SessionReady()) == [do.Restate(), do.SendKeys("1")]
+    assert talk.wait(400) == [do.Create(Prompt.ANSWER)]
+    talk.speak("r1")
+    talk.on(given.SessionLost(Reason.AI_LOST))
+    assert talk.on(given.SessionReady()) == [do.Restate()]
+
+
+# -- digits -------------------------------------------------------------------------------------------------------------
 
 
 def test_digits_are_the_output_and_are_answered() -> None:

@@ -1,0 +1,85 @@
+"""gw.call.dialogue.playback: what the caller hears, recorded words, the protected greeting."""
+
+from __future__ import annotations
+
+from gw.call.dialogue import commands as do
+from gw.call.dialogue import inputs as given
+from gw.call.dialogue.commands import Prompt
+from gw.call.dialogue.rules import Rules
+from gw.call.state import Reason
+from tests.gw.call.dialogue.talk import Talk
+
+
+def test_a_protected_greeting_is_heard_and_the_caller_answered_afterwards() -> None:
+    talk = Talk(Rules(protect_greeting_ms=2000, interruptions="gateway"))
+    talk.on(given.SessionReady(), given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ResponseDone("r1"))
+    assert talk.on(given.SpeechStarted("c1")) == []
+    assert talk.on(given.SpeechStopped("c1")) == [do.Create(Prompt.ANSWER)]
+    talk.on(given.ResponseStarted("r2"), given.Audio("r2", 4000), given.ResponseDone("r2"))
+    talk.wait(2000)
+    assert talk.on(given.SpeechStarted("c2")) == [do.HoldAudio()]
+
+
+def test_a_recorded_greeting_is_heard_while_the_session_opens_and_the_agent_does_not_greet_again() -> None:
+    talk = Talk(Rules(hold_after_ms=900))
+    assert talk.on(given.Recorded(2000)) == [do.Play()]
+    assert talk.wait(1900) == [], "no holding sound"
+    assert talk.on(given.SessionReady()) == [do.Restate()]
+    assert talk.on(given.SpeechStarted("c1")) == [do.Interrupt()]
+    talk.on(given.SpeechStopped("c1"))
+    assert do.Create(Prompt.ANSWER) in talk.wait(1000)
+
+
+def test_a_recorded_greeting_is_protected() -> None:
+    talk = Talk(Rules(protect_greeting_ms=1500))
+    talk.on(given.Recorded(3000), given.SessionReady())
+    assert talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1")) == []
+    talk.wait(1500)
+    assert do.Interrupt() in talk.on(given.SpeechStarted("c2"))
+
+
+def test_audio_that_a_stall_delayed_is_heard_before_the_end() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    talk.now_ms += 6000
+    talk.on(given.Delayed(2000))
+    assert talk.wait(2000) == []
+    assert talk.on(given.HeardOut()) == [do.End(Reason.AI_HANGUP, False)]
+
+
+def test_the_bound_on_hearing_audio_moves_by_the_time_it_was_held() -> None:
+    talk = Talk(Rules(interruptions="gateway", cut_after_ms=3000, resume_after_ms=5000))
+    talk.on(given.SessionReady(), given.ResponseStarted("r1"), given.Audio("r1", 1000), given.ResponseDone("r1"))
+    for item in ("c1", "c2"):
+        assert talk.on(given.SpeechStarted(item)) == [do.HoldAudio()]
+        talk.wait(2000)
+        assert talk.on(given.SpeechStopped(item)) == [do.ReleaseAudio()]
+        assert talk.wait(300) == [do.DeleteItem(item)]
+    talk.wait(2300)
+    assert talk.machine.plays
+    talk.wait(200)
+    assert not talk.machine.plays
+
+
+def test_a_notice_is_not_interrupted_and_the_agent_greets_behind_it() -> None:
+    talk = Talk()
+    assert talk.on(given.Recorded(2000, notice_ms=2000, greets=False)) == [do.Play()]
+    assert talk.on(given.SessionReady()) == [do.Restate(), do.Create(Prompt.GREETING)]
+    assert talk.on(given.SpeechStarted("c1")) == []
+    assert talk.machine.plays
+    talk.on(given.SpeechStopped("c1"), given.NoticeHeard())
+    talk.on(given.ResponseStarted("r0"), given.Audio("r0", 1000))
+    assert do.Interrupt() in talk.on(given.SpeechStarted("c2"))
+
+
+def test_a_recorded_greeting_behind_a_notice_has_its_own_protection() -> None:
+    talk = Talk(Rules(protect_greeting_ms=1500))
+    talk.on(given.Recorded(3000, notice_ms=1000))
+    talk.wait(1000)
+    talk.on(given.NoticeHeard())
+    talk.wait(1400)
+    assert talk.on(given.SpeechStarted("c1")) == []
+    talk.on(given.SpeechStopped("c1"))
+    talk.wait(200)
+    assert do.Interrupt() in talk.on(given.SpeechStarted("c2"))

@@ -1,0 +1,163 @@
+"""gw.call.dialogue.tools: calls, their results and bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from gw.call.dialogue import commands as do
+from gw.call.dialogue import inputs as given
+from gw.call.dialogue.commands import Prompt
+from gw.call.dialogue.rules import TOOL_MARGIN_MS, Rules, ToolRules
+from gw.call.state import Reason
+from tests.gw.call.dialogue.talk import Talk
+
+
+def test_a_tool_of_an_earlier_stream_is_wanted_again_and_its_result_answered() -> None:
+    talk = Talk(Rules(resumes=True, tools={"lookup": ToolRules()}))
+    assert talk.on(given.ToolResumed("t1", "lookup", 5000)) == [do.WantTool("t1")]
+    assert talk.on(given.ToolResumed("t1", "lookup", 5000), given.ToolResumed("t2", "unknown", 5000)) == []
+    assert talk.on(given.SessionReady()) == [do.Restate(), do.Create(Prompt.RETURN)]
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 100), given.ResponseDone("r1"))
+    assert talk.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled"), do.Create(Prompt.ANSWER)]
+
+
+def test_a_result_of_an_earlier_stream_that_is_there_before_the_session_is_the_first_answer() -> None:
+    talk = Talk(Rules(resumes=True, tools={"lookup": ToolRules()}))
+    talk.on(given.ToolResumed("t1", "lookup", -7), given.ToolSettled("t1"))
+    assert talk.on(given.SessionReady())[:2] == [do.Restate(), do.ToolOutput("t1", "settled")]
+    assert talk.machine.debt is Prompt.ANSWER or do.Create(Prompt.ANSWER) in talk.wait(1000)
+
+
+def test_a_tool_of_an_earlier_stream_that_is_never_settled_has_an_unknown_outcome() -> None:
+    talk = Talk(Rules(resumes=True, tools={"lookup": ToolRules()}))
+    talk.on(given.ToolResumed("t1", "lookup", 1000), given.SessionReady())
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 100), given.ResponseDone("r1"))
+    assert do.ToolOutput("t1", "unknown_outcome") in talk.wait(1000 + TOOL_MARGIN_MS)
+
+
+def test_the_answer_to_a_tool_follows_its_result() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.ResponseStarted("r1"))
+    assert talk.on(given.ToolCall("r1", "t1", "lookup"), given.ResponseDone("r1")) == [do.WantTool("t1")]
+    assert talk.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled"), do.Create(Prompt.ANSWER)]
+    assert talk.on(given.ToolSettled("t1")) == []
+
+
+def test_the_answer_waits_for_every_call_of_its_response_and_for_its_end() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.ResponseStarted("r1"))
+    assert talk.on(given.ToolCall("r1", "t1", "lookup"), given.ToolSettled("t1")) == [
+        do.WantTool("t1"),
+        do.ToolOutput("t1", "settled"),
+    ]
+    assert talk.on(given.ToolCall("r1", "t2", "lookup"), given.ToolCall("r1", "t3", "lookup")) == [
+        do.WantTool("t2"),
+        do.WantTool("t3"),
+    ]
+    assert talk.on(given.ToolSettled("t3"), given.ResponseDone("r1")) == [do.ToolOutput("t3", "settled")]
+    assert talk.wait(500) == []
+    assert talk.on(given.ToolSettled("t2")) == [do.ToolOutput("t2", "settled"), do.Create(Prompt.ANSWER)]
+
+
+def test_a_result_that_came_during_speech_is_in_the_answer_the_ai_begins_itself() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.call("lookup")
+    assert talk.on(given.SpeechStarted("c1"), given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled")]
+    assert talk.on(given.SpeechStopped("c1")) == []
+    assert talk.wait(299) == []
+    own = Talk()
+    own.greet()
+    own.call("lookup")
+    own.on(given.SpeechStarted("c1"), given.ToolSettled("t1"), given.SpeechStopped("c1"))
+    own.speak("r2")
+    assert own.wait(2000) == []
+    assert talk.wait(1) == [do.Create(Prompt.ANSWER)]
+
+
+def test_a_result_that_follows_speech_waits_for_the_answer_the_ai_begins_itself() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.call("lookup")
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+    talk.wait(100)
+    assert talk.on(given.ToolSettled("t1"), given.ResponseStarted("r2")) == [do.ToolOutput("t1", "settled")]
+    assert talk.on(given.Audio("r2", 500), given.ResponseDone("r2")) == [do.Play()]
+    assert talk.wait(300) == [do.Create(Prompt.ANSWER)]
+
+
+def test_a_tool_in_the_background_is_answered_immediately_and_its_result_follows() -> None:
+    talk = Talk(Rules(tools={"book": ToolRules(waits=False)}))
+    talk.greet()
+    out = talk.call("book")
+    assert out == [do.WantTool("t1"), do.ToolOutput("t1", "started"), do.Create(Prompt.ANSWER)]
+    talk.speak("r2")
+    assert talk.wait(10_000) == []
+    assert talk.on(given.ToolSettled("t1")) == [do.ToolResult("t1", "settled"), do.Create(Prompt.ANSWER)]
+    assert talk.on(given.ToolSettled("t1")) == []
+
+
+def test_a_result_in_the_background_is_kept_for_the_next_session() -> None:
+    talk = Talk(Rules(tools={"book": ToolRules(waits=False)}))
+    talk.greet()
+    talk.call("book")
+    talk.speak("r2")
+    talk.on(given.SessionLost(Reason.AI_LOST))
+    assert talk.on(given.ToolSettled("t1")) == []
+    assert talk.on(given.SessionReady()) == [do.Restate(), do.ToolResult("t1", "settled")]
+    assert talk.wait(400) == [do.Create(Prompt.ANSWER)]
+
+
+def test_a_tool_that_is_never_settled_has_an_unknown_outcome() -> None:
+    talk = Talk(Rules(tools={"lookup": ToolRules(timeout_ms=8000, filler="none")}))
+    talk.greet()
+    talk.call("lookup")
+    assert talk.wait(8000 + TOOL_MARGIN_MS - 1) == []
+    assert talk.wait(1) == [do.ToolOutput("t1", "unknown_outcome"), do.Create(Prompt.ANSWER)]
+    assert talk.on(given.ToolSettled("t1")) == []
+
+
+def test_each_tool_has_its_own_bound() -> None:
+    talk = Talk(Rules(tools={"quick": ToolRules(timeout_ms=1000, filler="none"), "slow": ToolRules(filler="none")}))
+    talk.greet()
+    talk.call("slow", "quick")
+    assert talk.wait(1000 + TOOL_MARGIN_MS) == [do.ToolOutput("t2", "unknown_outcome")]
+    assert talk.wait(7000) == [do.ToolOutput("t1", "unknown_outcome"), do.Create(Prompt.ANSWER)]
+
+
+def test_eight_calls_are_open_at_most_and_a_hundred_in_all() -> None:
+    talk = Talk()
+    talk.greet()
+    out = talk.call(*["lookup"] * 9)
+    assert out == [*(do.WantTool(f"t{n}") for n in range(1, 9)), do.ToolOutput("t9", "busy")]
+    for n in range(1, 9):
+        talk.on(given.ToolSettled(f"t{n}"))
+    talk.speak("r2")
+    for n in range(10, 101):
+        assert talk.on(given.ToolCall("r3", f"t{n}", "lookup")) == [do.WantTool(f"t{n}")]
+        talk.on(given.ToolSettled(f"t{n}"))
+    assert talk.on(given.ToolCall("r3", "t101", "lookup")) == [do.ToolOutput("t101", "busy")]
+    assert talk.on(given.ToolCall("r3", "t1", "lookup")) == [do.Note("tool_repeated")]
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_an_interruption_gives_up_the_tools_that_ask_for_it(*, cancels: bool) -> None:
+    talk = Talk(Rules(tools={"lookup": ToolRules(cancels=cancels)}))
+    talk.greet()
+    talk.call("lookup")
+    out = talk.on(given.SpeechStarted("c1"))
+    assert out == ([do.ToolOutput("t1", "cancelled"), do.CancelTool("t1")] if cancels else [])
+    assert talk.on(given.ToolSettled("t1")) == ([] if cancels else [do.ToolOutput("t1", "settled")])
+
+
+def test_where_the_gateway_judges_a_cough_gives_no_tool_up() -> None:
+    talk = Talk(Rules(interruptions="gateway", tools={"lookup": ToolRules(cancels=True)}))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000), given.ToolCall("r1", "t1", "lookup"), given.ResponseDone("r1"))
+    assert talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1")) == [do.HoldAudio(), do.ReleaseAudio()]
+    talk.wait(300)
+    talk.on(given.SpeechStarted("c2"))
+    cut = [do.Interrupt("cut"), do.ReleaseAudio(), do.ToolOutput("t1", "cancelled"), do.CancelTool("t1")]
+    assert talk.wait(900) == cut

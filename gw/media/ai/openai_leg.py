@@ -13,6 +13,7 @@ from gevent import socket
 from websockets.headers import build_host
 from websockets.uri import parse_uri
 
+from gw.call.limits import ai_reads
 from gw.call.state import Reason, ai_reason
 from gw.config import MAX_RESULT_BYTES, Agent, Tool
 from gw.errors import ProtocolError, close_code
@@ -113,7 +114,7 @@ class OpenAiLeg:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        transport = TlsTransport(sock, MAX_WAITING_BYTES) if uri.secure else Transport(sock, MAX_WAITING_BYTES)
+        transport = TlsTransport(sock, MAX_WAITING_BYTES) if uri.secure else Transport(sock, MAX_WAITING_BYTES, reads=ai_reads())
         self.transport = transport
         if isinstance(transport, TlsTransport):
             try:

@@ -44,7 +44,7 @@ class Transport:
         "_limit_bytes",
         "_loop",
         "_pause",
-        "_pause_s",
+        "_paused_until_s",
         "_raw",
         "_read_watcher",
         "_reader",
@@ -71,8 +71,8 @@ class Transport:
         self._buffer = bytearray()
         self._first = first
         self._allowance = reads
-        self._pause_s = 0.0  # before the next read: the peer sent beyond its allowance
-        self._pause: _TimerWatcher | None = None  # the one under way
+        self._paused_until_s = 0.0  # no read before: the peer sent beyond its allowance
+        self._pause: _TimerWatcher | None = None  # the wait for that time
         self._limit_bytes = limit_bytes
         self._is_ending = False  # nothing is written any more
         self._woken = False  # the next read returns immediately
@@ -202,13 +202,15 @@ class Transport:
 
     def _listen(self) -> None:
         """Wait for the socket to be readable, after the pause that is due."""
-        if self._pause_s:
-            self._read_watcher.stop()
-            self._pause = self._loop.timer(self._pause_s)
-            self._pause_s = 0.0
-            self._pause.start(self._listen)
-            return
         self._end_pause()
+        if self._paused_until_s:
+            pause_s = self._paused_until_s - monotonic()
+            if pause_s > 0.0:
+                self._read_watcher.stop()
+                self._pause = self._loop.timer(pause_s)
+                self._pause.start(self._listen)
+                return
+            self._paused_until_s = 0.0
         if self._take is None:
             self._read_watcher.start(self._on_readable)
         else:
@@ -232,7 +234,9 @@ class Transport:
             self.fail("broken", error.strerror)
             return
         if self._allowance is not None and data:
-            self._pause_s = self._allowance.charge(monotonic(), max(len(data), READ_CHARGE_BYTES))
+            now_s = monotonic()
+            pause_s = self._allowance.charge(now_s, max(len(data), READ_CHARGE_BYTES))
+            self._paused_until_s = now_s + pause_s if pause_s else 0.0
         if self._take is None or not data:
             reader.switch(data)
             return
@@ -244,7 +248,7 @@ class Transport:
         if not is_taken:
             if not self._woken:
                 reader.switch(None)
-        elif self._pause_s:
+        elif self._paused_until_s:
             self._listen()
 
     # -- the end ------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from gevent import socket
 from gevent.server import StreamServer
 from websockets.protocol import Side
 
+from gw.call.limits import AI_BYTES_PER_S, READ_BURST_BYTES
 from gw.call.state import Reason
 from gw.config import MAX_RESULT_BYTES, Agent
 from gw.errors import ProtocolError
+from gw.media.ai import openai_leg
 from gw.media.ai.leg import AiLegError
 from gw.media.ai.openai_leg import (
     MAX_MESSAGE_BYTES,
@@ -24,6 +27,7 @@ from gw.media.ai.openai_leg import (
     OpenAiLeg,
     _parse,
 )
+from gw.media.transport.plain import READ_BYTES
 from gw.protocol import ai
 from gw.protocol.websocket.frames import CLOSE, close_payload, frame, text_message
 from gw.twin.ai.script import AiScript, Fault
@@ -418,7 +422,8 @@ def test_a_long_delta_arrives_in_pieces():
     listener.close()
 
 
-def test_a_very_long_event_is_skipped_and_a_sign_of_life():
+def test_a_very_long_event_is_skipped_and_a_sign_of_life(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(openai_leg, "ai_reads", lambda: None)  # it would take half a minute
     item = {"id": "i", "type": "message", "role": "user", "content": [{"type": "input_audio", "audio": "A" * (15 << 20)}]}
     listener = socket.create_server(("127.0.0.1", 0))
     leg = leg_to(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
@@ -451,5 +456,31 @@ def test_an_event_right_behind_the_upgrade_is_read():
     leg.connect()
     assert read_until(leg, ai.AudioDelta) == [ai.AudioDelta("r", "i", bytes(3))]
     answered.kill()
+    leg.close()
+    listener.close()
+
+
+def test_an_ai_without_tls_is_read_at_the_same_rate():
+    delta = {"type": "response.output_audio.delta", "response_id": "r", "item_id": "i", "delta": base64.b64encode(SOUND).decode()}
+    message = text_message(json.dumps(delta).encode())
+    surplus = AI_BYTES_PER_S // 4
+    n_messages = (READ_BURST_BYTES + surplus) // len(message) + 1
+
+    def flood(listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        upgrade(sock)
+        sock.sendall(message * n_messages)
+        gevent.sleep(WAIT_S)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    flooding = gevent.spawn(flood, listener)
+    leg = leg_to(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
+    leg.connect()
+    n_bytes, began_s = 0, time.monotonic()
+    with gevent.Timeout(WAIT_S):
+        while n_bytes < n_messages * len(SOUND):
+            n_bytes += sum(len(event.audio) for event in leg.read() if isinstance(event, ai.AudioDelta))
+    assert time.monotonic() - began_s > (surplus - READ_BYTES) / AI_BYTES_PER_S
+    flooding.kill()
     leg.close()
     listener.close()

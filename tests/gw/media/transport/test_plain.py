@@ -211,13 +211,21 @@ def test_a_peer_that_sends_without_pause_does_not_hold_the_hub():
     gevent.joinall(others, timeout=WAIT_S)
 
 
+@pytest.mark.parametrize("is_woken", [False, True])
 @pytest.mark.parametrize("beside", [False, True])
-def test_beyond_its_allowance_a_peer_is_read_at_the_rate_and_loses_nothing(beside: bool):
+def test_beyond_its_allowance_a_peer_is_read_at_the_rate_and_loses_nothing(beside: bool, is_woken: bool):
     ours, theirs = pair()
     rate, burst, surplus = 64 * READ_BYTES, 128 * READ_BYTES, 32 * READ_BYTES
     transport = Transport(ours, 1 << 20, reads=Allowance(rate, burst))
     sent = bytes(range(256)) * ((burst + surplus) // 256)
     talking = gevent.spawn(theirs.sendall, sent)
+
+    def wake() -> None:
+        while is_woken:
+            transport.wake()
+            gevent.sleep(0.001)
+
+    waking = gevent.spawn(wake)
     got, began_s = bytearray(), time.monotonic()
 
     def take(data: bytes) -> bool:
@@ -229,6 +237,7 @@ def test_beyond_its_allowance_a_peer_is_read_at_the_rate_and_loses_nothing(besid
     took_s = time.monotonic() - began_s
     assert bytes(got) == sent
     assert took_s > (surplus - READ_BYTES) / rate, "the last read's pause would come before the next"
+    waking.kill()
     transport.shut()
     theirs.close()
     talking.get(timeout=WAIT_S)

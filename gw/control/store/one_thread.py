@@ -91,8 +91,8 @@ class OneThread:
 
     def _put(self, act: Callable[[], Any]) -> _Work:
         if not self._started:
-            self._started = True
             get_original("_thread", "start_new_thread")(self._run, ())
+            self._started = True
         if not self._open:
             self._watcher.start(self._deliver)  # it keeps the hub's loop alive
         self._open += 1

@@ -9,6 +9,7 @@ import gevent
 import pytest
 from gevent.monkey import get_original
 
+from gw.control.store import one_thread
 from gw.control.store.one_thread import OneThread
 from gw.errors import GatewayError
 from tests.timing import scaled
@@ -63,6 +64,18 @@ def test_an_error_is_raised_in_the_caller_and_printed_nowhere(thread: OneThread,
         thread.run(lambda: 1 // 0)
     assert thread.run(lambda: 5) == 5
     assert capfd.readouterr().err == ""
+    thread.close()
+
+
+def test_a_thread_that_did_not_start_is_started_by_the_next_work(thread: OneThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_given: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(one_thread, "get_original", lambda *_names: start)
+        with pytest.raises(RuntimeError):
+            thread.run(lambda: 1)
+    assert thread.run(lambda: 2) == 2
     thread.close()
 
 

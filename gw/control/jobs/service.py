@@ -16,7 +16,7 @@ import logging
 import math
 import sqlite3
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -134,6 +134,7 @@ class Jobs:
         self._ended: list[table.Change] = []
         self._reserved: dict[str, Job] = {}  # claimed by the commit that accepts them, which is under way
         self._offered: dict[str, int] = {}  # runners by kind that the turn under way may use
+        self._waiting = set(self._handlers)  # kinds of which jobs may wait on disk: a new one does not pass them
         self._wake = Event()
         self._later: gevent.Greenlet[..., None] | None = None  # wakes after ENDED_S
         self._stopping = False
@@ -170,6 +171,8 @@ class Jobs:
         """Return whether the commit that accepts a job also claims it."""
         if not job.is_tool or not self._recovered or self._stopping or job.id in self._running or job.id in self._reserved:
             return False
+        if job.kind in self._waiting:
+            return False
         return self._free(self._ended)[handler.kind] > self._offered.get(handler.kind, 0)
 
     def on_accepted(self, jobs: Sequence[Job]) -> None:
@@ -181,12 +184,14 @@ class Jobs:
             after = ended.get(job.id, job)
             if not after.is_open:
                 self._send(after)
+                waits |= reserved is not None  # another job may wait for this runner
             elif job == reserved:
                 self._begin(job)
             elif reserved is not None:  # the row was there: a turn may have taken its claim for this one's
                 self.on_doubt(())
             else:
                 waits = True
+                self._waiting.add(job.kind)
         if waits:
             self._wake.set()
 
@@ -335,6 +340,8 @@ class Jobs:
         for one in ended:
             self._running.pop(one.before.id, None)
         self._open, self._oldest_at = result.open, result.oldest_at
+        claimed = Counter(job.kind for job in result.claimed)
+        self._waiting = {kind for kind, runners in free.items() if claimed[kind] >= runners}
         for job in (*result.unsent, *result.expired):
             self._send(job)
         for job in result.claimed:
@@ -389,7 +396,7 @@ class Jobs:
             del self._requests[job.id]
             self._cancelled.pop(job.id, None)
         after = lifecycle.on_outcome(job, outcome, time.time())
-        is_awaited = after.is_open or not job.is_tool or self._free(self._ended)[job.kind] <= 0
+        is_awaited = after.is_open or not job.is_tool or job.kind in self._waiting
         self._ended.append(table.Change(job, after))
         if not after.is_open:
             self._send(after)

@@ -261,6 +261,7 @@ class JobParts:
         sent: list[str] = []
         jobs = Jobs(disk, self._page, [self._handler()], settle=lambda settled: sent.append(settled.outcome))
         jobs._recovered, jobs._doubt_from = memory.recovered, memory.doubt_from
+        jobs._waiting = set()  # `is_busy` is the same for a new job
         jobs._next_prune_s = math.inf  # results are kept for longer than a worker waits
         jobs._running = {} if memory.running is None else {memory.running.id: memory.running}
         jobs._reserved = {} if memory.reserved is None else {memory.reserved.id: memory.reserved}

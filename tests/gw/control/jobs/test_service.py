@@ -475,3 +475,65 @@ def test_the_tools_of_a_call_are_named_until_the_ai_has_their_results(rig: Rig) 
     assert rig.settled[before:] == [one for one in rig.settled[:before] if one.id == "j1"], (
         "wanted again: the result is sent again"
     )
+
+
+def test_a_result_that_is_sent_again_frees_the_runner_that_its_job_would_have_had(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "IDLE_S", 600.0)  # nothing else wakes the jobs
+    runner = rig.start(Runner(runners=1))
+    runner.gate.set()
+    rig.want("done")
+    until(lambda: rig.rows("done") == [("done", 1)])
+    jobs = rig.jobs
+    assert jobs is not None
+    again = jobs.of_event(bus.JobWanted("done", "tool", CALL, round(1000 * (time.time() + 60)), "{}"))
+    rig.want("waits")
+    until(lambda: jobs.backlog().open == 1)
+    assert runner.begun == [("done", 1)]
+    jobs.on_accepted(rig.spool.append("other", [], jobs={1: again}))
+    until(lambda: rig.results() == {"done": "ok", "waits": "ok"})
+
+
+def test_a_waiting_job_begins_when_a_runner_ends_during_the_turn_that_takes_another(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pause in ("IDLE_S", "ENDED_S"):
+        monkeypatch.setattr(service, pause, 600.0)  # nothing else wakes the jobs
+    transact, may_commit = rig.spool.transact, Event()
+
+    def slow(work: Callable[[Any], Any]) -> Any:
+        may_commit.wait()
+        return transact(work)
+
+    may_commit.set()
+    monkeypatch.setattr(rig.spool, "transact", slow)
+    runner = rig.start(Runner(runners=2))
+    rig.want("a", "b", "c", "d")
+    until(lambda: rig.jobs is not None and rig.jobs.backlog().open == 4)
+    may_commit.clear()
+    assert rig.jobs is not None
+    rig.jobs.cancel("a")
+    until(lambda: rig.jobs is not None and rig.jobs._offered)
+    rig.jobs.cancel("b")
+    until(lambda: len(rig.settled) == 2)
+    may_commit.set()
+    until(lambda: [job_id for job_id, _ in runner.begun] == ["a", "b", "c", "d"])
+
+
+def test_a_new_job_does_not_pass_those_that_wait(rig: Rig) -> None:
+    runner = rig.start(Runner(runners=1))
+    runner.gate.set()
+    newcomers = []
+
+    def settle(settled: bus.JobSettled) -> None:
+        rig.settled.append(settled)
+        if len(newcomers) < 3:
+            newcomers.append(gevent.spawn(rig.want, f"new{len(newcomers)}"))  # while the runner is free, before the turn
+
+    assert rig.jobs is not None
+    rig.jobs._settle = settle
+    until(lambda: rig.jobs is not None and not rig.jobs._waiting)
+    rig.want("a", "b", "c")
+    until(lambda: len(rig.settled) == 6)
+    assert [job_id for job_id, _ in runner.begun] == ["a", "b", "c", "new0", "new1", "new2"]

@@ -151,7 +151,7 @@ def test_a_command_that_fails_once_must_succeed_twice(tmp_path):
 
 def test_many_failures_do_not_run_again(tmp_path):
     suite = Suite(tmp_path)
-    suite.write_failing(a=1, b=1, c=1, d=1)
+    suite.write_failing(a=1, b=1, c=1, d=1, e=1, f=1)
     code, printed = suite.run()
     assert code == 1
     assert "Again" not in printed

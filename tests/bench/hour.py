@@ -30,7 +30,7 @@ from gw.bench.result import MetricsPage, PageDelta
 from gw.bench.run import Load, OnStep
 from gw.control.admin.client import AdminClient
 from gw.terminal import figure_table, ms
-from tests.bench.pressure import CALLS_PER_S, PressedGateway
+from tests.bench.load.pressure import CALLS_PER_S, PressedGateway
 from tests.bench.script import conclude, measure_one_window
 
 #: Short calls alive at any time: each lasts three seconds.

@@ -43,8 +43,8 @@ from gw.cli.context import json_option
 from gw.control.store import Store
 from gw.terminal import figure_table, ms
 from tests.bench.compare import figures, medians, ratios
+from tests.bench.load.stalling_store import MariaDb
 from tests.bench.script import COMMAND, conclude
-from tests.bench.stalling_store import MariaDb
 
 KINDS: Final = ("kept", "purged")
 CLAIM: Final = 0.10

@@ -31,7 +31,7 @@ import gevent
 from gw import ROOT
 from gw.bench.run import Load
 from gw.terminal import figure_table, ms
-from tests.bench.pressure import PressedGateway
+from tests.bench.load.pressure import PressedGateway
 from tests.bench.script import COMMAND, conclude, measure_one_window
 
 #: In the window, before the reload.

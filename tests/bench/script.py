@@ -17,8 +17,8 @@ from gw import ROOT
 from gw.bench.run import Load, OnStep, measure_with
 from gw.errors import GatewayError
 from gw.terminal import console
-from tests.bench.pressure import PressedGateway, Window
-from tests.bench.stalling_store import open_store
+from tests.bench.load.pressure import PressedGateway, Window
+from tests.bench.load.stalling_store import open_store
 
 #: The measured gateway, started as a user starts it.
 COMMAND: Final = [sys.executable, str(ROOT / "gateway.py")]

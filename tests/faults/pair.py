@@ -35,7 +35,7 @@ from gw.control.store.recordings import SETTLED  # noqa: E402
 from gw.twin.sound import SILENT_FRAME  # noqa: E402
 from gw.twin.twilio.account import TwilioTwin  # noqa: E402
 from gw.twin.twilio.stream import CallPlan  # noqa: E402
-from tests.faults.orders import Helper  # noqa: E402
+from tests.faults.links.orders import Helper  # noqa: E402
 from tests.faults.run import say  # noqa: E402
 from tests.faults.world import AUTH_TOKEN, SERVE, role_of  # noqa: E402
 from tests.mariadb import PASSWORD, USER, MariaDB  # noqa: E402
@@ -152,7 +152,7 @@ def run(mariadb: MariaDB, calls: int, seed: str, remove: int) -> dict[str, Any]:
         same.mkdir()
         os.environ["FAULTS_FOLDER"], os.environ["FAULTS_DB_PASSWORD"] = str(same), PASSWORD
         store_url = mariadb.fresh()
-        ai = Helper("tests.faults.ai", folder / "a", seed)
+        ai = Helper("tests.faults.links.ai", folder / "a", seed)
         up.callback(ai.stop)
         gateways = [_Gateway(folder / name, same, store_url) for name in ("0", "1")]
         twilio = up.enter_context(TwilioTwin(gateways[0].url, auth_token=AUTH_TOKEN))

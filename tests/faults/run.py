@@ -1,7 +1,7 @@
 """One run of the fault bench: a scenario applied to a world, and the resulting ledger.
 
 Places calls and does faults by the clock of the scenario. Then all faults are undone, the run waits until the gateway has
-finished its work, and writes the records of each side. `laws.py` judges them.
+finished its work, and writes the records of each side. `records/laws.py` judges them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gw.twin.sound import SILENT_FRAME
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.caller import TwinCall
 from tests.faults.acts import ACTS
-from tests.faults.ledger import CallLine, Ledger, Struck
+from tests.faults.records.ledger import CallLine, Ledger, Struck
 from tests.faults.scenarios import PlacedCall, Scenario, Strike
 from tests.faults.world import World
 from tests.mariadb import MariaDB

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rich.console import Console  # noqa: E402
 
-from tests.faults.laws import judge  # noqa: E402
-from tests.faults.report import draw, print_tables, write_ledger  # noqa: E402
+from tests.faults.records.laws import judge  # noqa: E402
+from tests.faults.records.report import draw, print_tables, write_ledger  # noqa: E402
 from tests.faults.run import run, say  # noqa: E402
 from tests.faults.scenarios import Scenario, again_and_again, short, soak, store_away  # noqa: E402
 from tests.mariadb import MariaDB  # noqa: E402

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.faults.laws import LAWS, judge, totals
-from tests.faults.ledger import Ledger
-from tests.faults.report import print_tables, write_ledger
+from tests.faults.records.laws import LAWS, judge, totals
+from tests.faults.records.ledger import Ledger
+from tests.faults.records.report import print_tables, write_ledger
 from tests.faults.run import run
 from tests.faults.scenarios import short
 from tests.mariadb import MariaDB

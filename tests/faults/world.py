@@ -29,8 +29,8 @@ from gw.bench.gateway_process import GatewayProcess, wait_until_gone
 from gw.control.admin.client import AdminClient, NotReachable
 from gw.control.store import Store
 from gw.twin.twilio.account import TwilioTwin
-from tests.faults.ledger import Census, StoreReturn, Struck
-from tests.faults.orders import Helper
+from tests.faults.links.orders import Helper
+from tests.faults.records.ledger import Census, StoreReturn, Struck
 from tests.mariadb import PASSWORD, USER, MariaDB
 from tests.timing import scaled
 
@@ -105,9 +105,9 @@ class World:
             self.database = url.rpartition("/")[2]
             os.environ["FAULTS_FOLDER"] = str(self.folder)
             os.environ["FAULTS_DB_PASSWORD"] = PASSWORD
-            self.proxy = Helper("tests.faults.proxy", self.folder / "p")
+            self.proxy = Helper("tests.faults.links.proxy", self.folder / "p")
             up.callback(self.proxy.stop)
-            self.ai = Helper("tests.faults.ai", self.folder / "a", self.seed)
+            self.ai = Helper("tests.faults.links.ai", self.folder / "a", self.seed)
             up.callback(self.ai.stop)
             self.gateway = _Gateway(SERVE, self.folder, SETTINGS)
             up.callback(self.gateway.stop)

@@ -6,9 +6,9 @@ list stays current.
 
 To add an operation
   1. Check that TX is the place. AI-out runs ahead of TX and may prepare anything; control may do anything that waits.
-  2. Measure it: add a line to `tests/bench/allow_list.py` and run that. An operation may be added if it never waits, makes no
-     system call but the one send, takes no lock, cannot raise, and costs below LIMIT_NS at the median and below a tenth of a
-     millisecond at the 99.9th percentile, on a 2-core VM.
+  2. Measure it: add a line to `tests/bench/operations/allow_list.py` and run that. An operation may be added if it never waits,
+     makes no system call but the one send, takes no lock, cannot raise, and costs below LIMIT_NS at the median and below a tenth
+     of a millisecond at the 99.9th percentile, on a 2-core VM.
   3. Add an entry with its kind, the functions that do it, its class, the reason, and the measured median. A function is entered
      like a leaf, with the cost of all it calls included.
   4. Run `gateway.py verify purity`, and add a mutant to `tests/gw/verify/purity/mutants.py` that does the same elsewhere.
@@ -17,7 +17,7 @@ Kinds: `call`, `write` (an attribute), `item` (an element), `load` (an attribute
 `hand` (a callable passed on for the hub to call), `try`, `except`, `while`. No entry can allow any other construct: no `with`,
 `import`, `raise`, `for`, comprehension, lambda, f-string, display, star-arguments, generator or `await`.
 
-Costs are the medians of `tests/bench/allow_list.py` on the machine of tests/bench/README.md; 0: part of its statement.
+Costs are the medians of `tests/bench/operations/allow_list.py` on the machine of tests/bench/README.md; 0: part of its statement.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from gw.twin.ai.server import AiTwin
 from gw.twin.sound import write_wav
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.stream import CallPlan
-from tests.faults.orders import Helper
+from tests.faults.links.orders import Helper
 from tests.program import program
 from tests.timing import scaled
 
@@ -54,7 +54,7 @@ def measure(folder: Path, *, calls: int, beside: int, round_trips_ms: Sequence[i
     hello = folder / "hello.wav"
     write_wav(hello, speech.load("hello-world"))
     script = AiScript(greeting=speech.load("hello-world"), whole=True)
-    proxy = Helper("tests.faults.proxy", folder / "p")
+    proxy = Helper("tests.faults.links.proxy", folder / "p")
     found: dict[str, dict[str, Any]] = {}
     try:
         with AiTwin(script) as ai:

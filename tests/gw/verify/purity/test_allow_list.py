@@ -63,7 +63,7 @@ def test_every_forbidden_prefix_names_something(prefix: str):
 
 
 def test_the_bench_measures_every_entry_that_costs():
-    tree = ast.parse((Path(ROOT) / "tests/bench/allow_list.py").read_text())
+    tree = ast.parse((Path(ROOT) / "tests/bench/operations/allow_list.py").read_text())
     statements = next(
         node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "STATEMENTS"
     )

@@ -1,6 +1,6 @@
 """Measure the longest slice of 8 KiB of each kind of frame, on both legs.
 
-    .venv/bin/python tests/bench/frames.py [--json] [--rounds 15]
+    .venv/bin/python tests/bench/operations/frames.py [--json] [--rounds 15]
 
 Real sockets, readers and parsers, without a call. A slice is the CPU time of one greenlet, or of the hub, between two
 switches. Exit code 1: the median of a kind is over 1 ms.
@@ -21,7 +21,7 @@ from pathlib import Path
 from time import thread_time
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import gevent
 import greenlet

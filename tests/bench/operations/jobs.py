@@ -1,4 +1,4 @@
-"""Cost of waiting jobs: memory, the time to accept one more, the time of a turn. `python tests/bench/jobs.py --help`.
+"""Cost of waiting jobs: memory, the time to accept one more, the time of a turn. `python tests/bench/operations/jobs.py --help`.
 
 Fills a real spool with jobs of a kilobyte that no runner takes, then accepts more, one commit each, as the bus server does.
 """
@@ -16,7 +16,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from gw.control.jobs import lifecycle, table
 from gw.control.spool import Spool

@@ -10,8 +10,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.laws import LAWS, judge, totals, unspoiled
-from tests.faults.ledger import Ledger
+from tests.faults.records.laws import LAWS, judge, totals, unspoiled
+from tests.faults.records.ledger import Ledger
 
 #: Number of printed violations per law; the ledger has all.
 _SHOWN: Final = 8

@@ -1,6 +1,6 @@
 """Measure the cost of one observation: the shared page beside prometheus_client.
 
-    .venv/bin/python tests/bench/observations.py [--json]
+    .venv/bin/python tests/bench/operations/observations.py [--json]
 
 The process is patched for gevent, as the gateway is.
 """
@@ -18,7 +18,7 @@ import timeit
 from bisect import bisect_left
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 

@@ -1,6 +1,6 @@
 """Proxy of the fault bench: forwards bytes between two parts of the world with the faults of a network.
 
-    python -m tests.faults.proxy ORDERS_SOCKET
+    python -m tests.faults.links.proxy ORDERS_SOCKET
 
 A separate process, so that it neither delays other hubs nor is delayed by them. A link is a listener and a target, TCP
 (`host:port`) or a Unix socket (`/path`). Each direction of a link has a weather that orders change at run time: latency, jitter,
@@ -23,9 +23,9 @@ import gevent
 from gevent import socket
 from gevent.server import StreamServer
 
-from tests.faults.bus_tap import BusTap, as_rows
-from tests.faults.orders import serve_until_stopped
-from tests.faults.passage import DOWN, RESET, UP, Passage, Weather
+from tests.faults.links.bus_tap import BusTap, as_rows
+from tests.faults.links.orders import serve_until_stopped
+from tests.faults.links.passage import DOWN, RESET, UP, Passage, Weather
 
 MAX_PASSAGES: Final = 4096
 CONNECT_S: Final = 5.0

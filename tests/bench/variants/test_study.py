@@ -1,4 +1,4 @@
-"""tests.bench.study: every variant finds its seam in this gateway; pairs, ratios and estimates are correct."""
+"""tests.bench.variants.study: every variant finds its seam in this gateway; pairs, ratios and estimates are correct."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pytest
 
 from gw.bench.run import Load
 from gw.bench.subject import BenchError
-from tests.bench import study
-from tests.bench.study import Progress, VariantResult, table
-from tests.bench.variants import BASE
+from tests.bench.variants import BASE, study
+from tests.bench.variants.study import Progress, VariantResult, table
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 #: In a separate process, since swaps are permanent. The kernel may refuse; a missing seam is a mistake here.
 APPLY_ALL = """
 from gevent import monkey
@@ -102,7 +101,7 @@ def test_the_rest_is_estimated_from_the_windows_done(monkeypatch: pytest.MonkeyP
 
 def test_numbers_and_names_are_checked() -> None:
     run = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "bench" / "study.py"), "--variants", "nothing"],
+        [sys.executable, str(ROOT / "tests" / "bench" / "variants" / "study.py"), "--variants", "nothing"],
         capture_output=True,
         text=True,
         timeout=60,

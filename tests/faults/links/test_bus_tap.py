@@ -1,4 +1,4 @@
-"""tests.faults.bus_tap: the record of each kind of event, and bytes that are not an event."""
+"""tests.faults.links.bus_tap: the record of each kind of event, and bytes that are not an event."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from gw import bus
 from gw.call.cost.usage import Used
 from gw.call.quality import Quality
-from tests.faults import bus_tap
-from tests.faults.bus_tap import BusTap
+from tests.faults.links import bus_tap
+from tests.faults.links.bus_tap import BusTap
 
 HELLO = bus.Hello(2, "one", 7, ["CA1"])
 

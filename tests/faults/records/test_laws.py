@@ -1,4 +1,4 @@
-"""tests.faults.laws: each law holds on a sound ledger, and each can be violated."""
+"""tests.faults.records.laws: each law holds on a sound ledger, and each can be violated."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from gw.call.cost.usage import KINDS
-from tests.faults.laws import HEALTHY_S, LAWS, RECOVERED_S, answered_s, judge, totals
-from tests.faults.ledger import CallLine, Census, Ledger, StoreReturn, Struck
-from tests.faults.report import draw, print_tables, write_ledger
+from tests.faults.records.laws import HEALTHY_S, LAWS, RECOVERED_S, answered_s, judge, totals
+from tests.faults.records.ledger import CallLine, Census, Ledger, StoreReturn, Struck
+from tests.faults.records.report import draw, print_tables, write_ledger
 from tests.faults.run import machine_faults
 
 AUDIO = Struck("phone reset", "phone", ["audio"], 50.0, 50.0, "connections [3]")

@@ -17,7 +17,7 @@ import gevent
 from gevent import Greenlet, socket
 from gevent.queue import Queue
 
-from tests.faults.bus_tap import TappedWorker
+from tests.faults.links.bus_tap import TappedWorker
 
 UP: Final = "up"
 DOWN: Final = "down"

@@ -1,6 +1,6 @@
 """Measure the cost of each operation on the allow-list: the median, and the 99.9th percentile of single runs.
 
-    .venv/bin/python tests/bench/allow_list.py [--json]
+    .venv/bin/python tests/bench/operations/allow_list.py [--json]
 
 The process is patched for gevent, as the gateway is.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from types import SimpleNamespace
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import gevent
 from gevent import socket

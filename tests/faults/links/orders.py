@@ -81,7 +81,7 @@ class Helper:
 
     def __init__(self, module: str, orders: Path, *arguments: str) -> None:
         self.orders = orders
-        root = Path(__file__).parents[2]
+        root = Path(__file__).parents[3]
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, str(orders), *arguments],
             cwd=root,

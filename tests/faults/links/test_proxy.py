@@ -1,4 +1,4 @@
-"""tests.faults.proxy: the effect of each weather on bytes between real sockets."""
+"""tests.faults.links.proxy: the effect of each weather on bytes between real sockets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gevent import socket
 from gevent.server import StreamServer
 
 from gw import bus
-from tests.faults.orders import Helper
+from tests.faults.links.orders import Helper
 from tests.timing import scaled
 
 
@@ -52,7 +52,7 @@ class Rig:
 @pytest.fixture(scope="module")
 def helper() -> Iterator[tuple[Helper, Path]]:
     with tempfile.TemporaryDirectory(prefix="gw-proxy-") as folder:
-        helper = Helper("tests.faults.proxy", Path(folder) / "p")
+        helper = Helper("tests.faults.links.proxy", Path(folder) / "p")
         yield helper, Path(folder)
         helper.stop()
 

@@ -1,6 +1,6 @@
 """AI process of the fault bench: the AI twin with scripts drawn from a seed.
 
-    python -m tests.faults.ai ORDERS_SOCKET SEED
+    python -m tests.faults.links.ai ORDERS_SOCKET SEED
 
 A session's script depends only on the seed and the session's index. One order makes the next sessions misbehave, as a failing AI
 does; network faults are the proxy's. Another order returns the ledgers.
@@ -22,7 +22,7 @@ from gw.twin.ai.ledger import AiLedger
 from gw.twin.ai.script import AiScript, Fault, lasting
 from gw.twin.ai.server import AiTwin
 from gw.twin.sound import FRAME_BYTES, SILENCE
-from tests.faults.orders import Order, serve_until_stopped
+from tests.faults.links.orders import Order, serve_until_stopped
 
 
 class _Numbered(AiTwin):

@@ -1,4 +1,4 @@
-"""tests.bench.pressure and tests.bench.stalling_store: the side load while a gateway is measured, and the result."""
+"""tests.bench.load.pressure and tests.bench.load.stalling_store: the side load while a gateway is measured, and the result."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rich.console import Console
 from gw import ROOT
 from gw.bench.run import Load
 from gw.bench.subject import BenchError
-from tests.bench import pressure, stalling_store
-from tests.bench.pressure import KINDS, Rounds, Window, press, tables
-from tests.bench.stalling_store import SqliteFile, open_store
+from tests.bench.load import pressure, stalling_store
+from tests.bench.load.pressure import KINDS, Rounds, Window, press, tables
+from tests.bench.load.stalling_store import SqliteFile, open_store
 from tests.gw.bench.values import histogram, measured
 
 

@@ -15,7 +15,7 @@ from gw.call.cost.usage import KINDS
 from gw.call.resume import RESUMABLE
 from gw.call.state import Reason
 from gw.control.twilio_api.rest import POOL_CONNECTIONS
-from tests.faults.ledger import CallLine, Ledger, Struck
+from tests.faults.records.ledger import CallLine, Ledger, Struck
 
 #: A request must lead to a recording if control and Twilio work for this long.
 HEALTHY_S: Final = 3.0

@@ -1,8 +1,8 @@
 """Measure the effect of one change on the gateway's lateness and cost, in turns.
 
-    .venv/bin/python tests/bench/study.py --list
-    .venv/bin/python tests/bench/study.py --calls 20,100,200,300 --seconds 8 --rounds 3
-    .venv/bin/python tests/bench/study.py --calls 200 --variants timerfd,private-timer --rounds 5
+    .venv/bin/python tests/bench/variants/study.py --list
+    .venv/bin/python tests/bench/variants/study.py --calls 20,100,200,300 --seconds 8 --rounds 3
+    .venv/bin/python tests/bench/variants/study.py --calls 200 --variants timerfd,private-timer --rounds 5
 
 For each number of calls and each round: the unchanged gateway, two variants, the unchanged gateway, two variants, and so on.
 Each variant forms a pair with the window of the unchanged gateway next to it; a window between two variants serves both pairs.
@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
 import click
@@ -39,8 +39,8 @@ from gw.cli.bench.options import show_steps
 from gw.errors import GatewayError
 from gw.terminal import console, figure_table
 from tests.bench.compare import figures, medians, ratios
-from tests.bench.study_draw import draw_study
 from tests.bench.variants import APPLIED, BASE, VARIANTS, Variant
+from tests.bench.variants.drawing import draw_study
 
 T = TypeVar("T")
 ENTRY: Final = ROOT / "tests" / "bench" / "variants" / "entry.py"

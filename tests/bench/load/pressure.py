@@ -1,6 +1,6 @@
 """Measure how the rest of a gateway's work changes its calls' lateness: quiet windows and pressed ones, in turns.
 
-    .venv/bin/python tests/bench/pressure.py [--calls 100] [--seconds 15] [--rounds 5] [--json]
+    .venv/bin/python tests/bench/load/pressure.py [--calls 100] [--seconds 15] [--rounds 5] [--json]
 
 Three kinds, in turns in one run, each a new gateway with the same kind of store:
 
@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import click
 import gevent
@@ -43,7 +43,7 @@ from gw.cli.bench import options
 from gw.cli.context import Settings, json_option
 from gw.terminal import figure_table, ms
 from tests.bench.compare import figures, medians, ratios
-from tests.bench.stalling_store import StallingStore, open_store
+from tests.bench.load.stalling_store import StallingStore, open_store
 
 KINDS: Final = ("alone", "coming", "pressed")
 #: The claim: pressure changes lateness p99.9 by less than this share.

@@ -205,11 +205,11 @@ def _show_explored(report: ScenarioReport[Any]) -> None:
 # -- conversation -----------------------------------------------------------------------------------------------------
 
 
-@verify.command(short_help="Check the dialogue machine against its ten rules.", epilog=EXIT_CODES_HERE)
+@verify.command(short_help="Check the dialogue machine against its twelve rules.", epilog=EXIT_CODES_HERE)
 @click.option("--mutants", is_flag=True, help="Put defects into the machine, and show the rule that finds each.")
 @json_option
 def conversation(mutants: bool, as_json: bool) -> None:
-    """Verify that the dialogue machine keeps its ten rules in every explored conversation.
+    """Verify that the dialogue machine keeps its twelve rules in every explored conversation.
 
     The check takes conversations through orders of inputs: failed answers, lost sessions, interruptions, tools, goodbyes, limits.
     Each decision is made by the machine that every call uses. Exit code 1 if a rule breaks; the report then has the shortest

@@ -29,10 +29,13 @@ ending, keys > tools > answers, playback > facts.
 | 8 | a healthy session is kept: a rate limit waits, a rollover happens between two utterances |
 | 9 | an event that cannot be read costs itself |
 | 10 | each call ends once, in bounded time, with words |
+| 11 | keys that a tool collects reach that tool alone; sensitive ones count once no recording hears them |
+| 12 | the notice of the recording is heard to its end |
 
 | when | then |
 |---|---|
 | the stream begins with a recorded greeting | play it; the agent does not greet again |
+| the stream begins with the notice of the recording | play it; nothing interrupts it |
 | a session is ready | restate the conversation, then greet, or ask for the owed answer |
 | a session is lost | open another within the window, else the fallback; broken sentences are continued, lost words asked for |
 | the caller speaks | cut: discard what is unheard, cancel the response; or hold it, if the gateway judges interruptions |
@@ -47,6 +50,7 @@ ending, keys > tools > answers, playback > facts.
 | the agent transfers, or sends digits | once all words are heard, control ends the stream; the caller's voice cancels that |
 | the call is back | restate the conversation unless its session was kept, give the outcome, and an answer is owed |
 | the agent hangs up | end when its goodbye is heard; without a word, request one; the caller's voice takes it back |
+| a tool collects digits | the keys are its own until the terminator, the last digit or a pause; sensitive ones are unheard |
 | keys are complete | send them, and an answer is owed |
 | neither side speaks | ask whether the caller is there, then closing words, then the end |
 | the longest call is reached, or a budget spent | a warning before, closing words after the sentence, the end |

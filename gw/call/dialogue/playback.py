@@ -26,14 +26,15 @@ def on_recorded(facts: Facts, event: given.Recorded) -> None:
 def on_notice_heard(facts: Facts, _: given.NoticeHeard) -> None:
     """End the protection of the notice. A recorded greeting behind it has its own."""
     facts.protect_by = NEVER
-    if facts.has_greeted:
+    if facts.has_greeted and facts.floor is Floor.OPEN:
         protect(facts)
 
 
 def protect(facts: Facts) -> None:
-    """Let nothing interrupt the greeting, for its time."""
+    """Let nothing interrupt the greeting, for its time. It may begin while the notice is protected."""
     if facts.rules.protect_greeting_ms:
-        facts.protect_by = facts.now + facts.rules.protect_greeting_ms
+        notice_by = 0 if facts.protect_by == NEVER else facts.protect_by
+        facts.protect_by = max(notice_by, facts.now + facts.rules.protect_greeting_ms)
 
 
 def on_protect_by(facts: Facts) -> None:

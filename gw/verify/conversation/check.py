@@ -1,4 +1,4 @@
-"""`verify conversation`: explores conversations in every order of inputs, against the ten rules of the dialogue.
+"""`verify conversation`: explores conversations in every order of inputs, against the twelve rules of the dialogue.
 
 Each scenario has its agent's rules, its parties' possible acts, and a number of faults in one run. A scenario that reaches the
 bound on states proves nothing and is reported as incomplete.
@@ -11,6 +11,7 @@ from typing import Final
 
 from gw.call.dialogue.facts import NEVER
 from gw.call.dialogue.rules import AFTER_APPROVAL_MS, TOOL_MARGIN_MS, Interruptions, Rules, ToolRules
+from gw.call.digits import Asked
 from gw.call.state import Reason
 from gw.verify import scenario_report as report
 from gw.verify.conversation.model import ConversationModel
@@ -199,6 +200,48 @@ KEYS_UNHEARD: Final = Scenario("keys without a session", _TIMELESS, turns=0, key
 ODD: Final = Scenario(
     "odd events", _TIMELESS, faults=_faults("unasked trailing unreported unreadable frames stream hangup operator"), budget=1
 )
+_COLLECTS: Final = _with_tools(collect=ToolRules(timeout_ms=_FAR, filler="none", collects=True))
+_PIN: Final = Asked(least=2, most=2, pause_ms=4000, is_sensitive=True)
+DIGITS: Final = Scenario(
+    "digits for a tool", _COLLECTS, turns=0, tools=("collect",), keys="123#", asked=Asked(least=2, most=3, pause_ms=4000)
+)
+DIGITS_ELSEWHERE: Final = DIGITS._replace(
+    name="digits for a tool, over two sessions", keys="1", faults=_faults("session"), budget=1, asked=Asked(most=1, pause_ms=4000)
+)
+DIGITS_SPOKEN_INTO: Final = DIGITS._replace(name="digits for a tool, and a turn", turns=1, keys="1#")
+SECRET: Final = Scenario(
+    "sensitive digits",
+    _COLLECTS,
+    turns=0,
+    tools=("collect",),
+    keys="123",
+    faults=_faults("unrecorded unpaused"),
+    budget=1,
+    asked=_PIN,
+)
+SECRET_ENDS: Final = SECRET._replace(
+    name="sensitive digits, and the end of the session or the stream",
+    keys="1",
+    faults=_faults("session stream hangup operator late"),
+    asked=_PIN._replace(least=1),
+)
+SECRET_TWICE: Final = SECRET._replace(
+    name="sensitive digits twice, or at a time",
+    tools=("collect", "collect"),
+    keys="12",
+    faults=frozenset(),
+    budget=0,
+    asked=_PIN._replace(least=1, most=1),
+)
+NOTICED: Final = Scenario(
+    "a notice, then a recorded greeting", _JUDGED._replace(protect_greeting_ms=1500), turns=2, recorded_ms=3000, notice_ms=2000
+)
+NOTICED_ALONE: Final = Scenario(
+    "a notice, then a greeting", _TIMELESS, turns=0, faults=_faults("session"), budget=1, notice_ms=2000
+)
+NOTICED_PROTECTED: Final = Scenario(
+    "a notice, then a protected greeting", _TIMELESS._replace(protect_greeting_ms=1500), notice_ms=4000
+)
 UNREADABLE: Final = Scenario("unreadable events", _TIMELESS, turns=0, faults=_faults("unreadable"), budget=5)
 UNREADABLE_SLOWLY: Final = Scenario(
     "unreadable events, slowly", _IDLE._replace(idle_ms=6000, idle_prompts=3), turns=0, faults=_faults("unreadable"), budget=5
@@ -244,6 +287,8 @@ SCENARIOS: Final = (
     *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, LONG_HOLD, PROTECTED),
     *(RECORDED, RECORDED_JUDGED, MACHINE, MACHINE_TOOL, MACHINE_JUDGED, MACHINE_CLOSING),
     *(FINISHES, FINISHES_GOODBYE, KEYS, KEYS_UNHEARD),
+    *(DIGITS, DIGITS_ELSEWHERE, DIGITS_SPOKEN_INTO, SECRET, SECRET_ENDS, SECRET_TWICE),
+    *(NOTICED, NOTICED_ALONE, NOTICED_PROTECTED),
     *(ODD, UNREADABLE, UNREADABLE_SLOWLY, IDLE_CALLER, IDLE_FAILS, LONG_SPEECH),
     *(LIMIT, LIMIT_IN_SPEECH, LIMIT_JUDGED, SPENT, SPENT_JUDGED, CLOSING_FAILS, ROLLOVER, WRONG_CLOCK),
 )

@@ -14,16 +14,19 @@ from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
 from gw.call.dialogue.facts import Facts, Phase
 from gw.call.dialogue.inputs import Input
-from gw.call.dialogue.rules import MAX_TAKEN_BACK, MAX_UNREADABLE, MIN_LIFETIME_MS
+from gw.call.dialogue.rules import HEARD_MS, MAX_TAKEN_BACK, MAX_UNREADABLE, MIN_LIFETIME_MS
 from gw.call.resume import LEFT
 from gw.call.state import Reason
+from gw.verify.conversation import digits
 from gw.verify.conversation.state import (
     AS_HEARD,
+    DIGITS,
     ENDS,
     GOODBYE,
     LIMIT_ANNOUNCED,
     NO_DEAD_AIR,
     NOT_OVER_THE_CALLER,
+    NOTICE,
     ONE_EVENT,
     SESSION_LIVES,
     STREAM_IS_NOT_CALL,
@@ -60,7 +63,7 @@ class Happening(NamedTuple):
 def judge(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
     """Apply the step's commands. Returns the truth after them, with the rules that were broken."""
     broken: list[str] = []
-    truth = _with_leaving(scenario, step, truth)
+    truth = _with_opened(scenario, step, truth)
     for command in step.out:
         if truth.ended:
             broken.append(ENDS)
@@ -73,18 +76,28 @@ def judge(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
         truth = truth._replace(unplayed=step.event.response_id == truth.active)
     if truth.silent_ms and not waits_in_silence(scenario, truth, step.machine):
         truth = truth._replace(silent_ms=0)
+    if step.machine.phase is not Phase.TALK:
+        truth = truth._replace(typing=None, taken=None)
+    if (truth.typing or step.before.typing or truth.taken or step.out) and digits.is_broken(
+        scenario, step.before, step.out, truth
+    ):
+        broken.append(DIGITS)
+    if truth.typing is not None and (truth.queued or truth.speaking):
+        truth = digits.asked(truth)
+    truth = truth._replace(taken=None)
     broken += [rule for rule, is_broken in _after(scenario, step, truth) if is_broken]
     return truth._replace(broken=tuple(broken)) if broken else truth
 
 
-def _with_leaving(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
-    """Add a call that will end the stream: it is open before control is asked."""
+def _with_opened(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
+    """Add a call that control is not asked for: it collects digits, or it will end the stream."""
     event = step.event
     if not isinstance(event, given.ToolCall) or event.call_id in step.before.wanted or event.name not in scenario.rules.tools:
         return truth
-    if scenario.rules.tools[event.name].leaves is None:
-        return truth
-    return truth._replace(open_tools=(*truth.open_tools, OpenCall(event.call_id, int(event.response_id[1:]), event.name)))
+    rules, call = scenario.rules.tools[event.name], OpenCall(event.call_id, int(event.response_id[1:]), event.name)
+    if rules.collects and truth.typing is None and step.machine.phase is Phase.TALK:
+        return digits.opened(scenario, truth, call)
+    return truth if rules.leaves is None else truth._replace(open_tools=(*truth.open_tools, call))
 
 
 def waits_in_silence(scenario: Scenario, truth: Truth, machine: Facts) -> bool:
@@ -124,13 +137,14 @@ def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str
         (NOT_OVER_THE_CALLER, interrupts and scenario.rules.interruptions != "none" and not truth.protect_ms),
         (NOT_OVER_THE_CALLER, _has_words(event) and step.before.judged and truth.queued and machine.phase is Phase.TALK),
         (LIMIT_ANNOUNCED, truth.limited and machine.phase is Phase.TALK),
-        (LIMIT_ANNOUNCED, bool(step.before.protect_ms) and step.before.queued and speaks and (truth.held or not truth.queued)),
+        (LIMIT_ANNOUNCED, _is_protected(step.before) and speaks and (truth.held or not truth.queued)),
         (NOT_OVER_THE_CALLER, isinstance(event, given.ResponseStarted) and truth.speaking and is_uncut),
         (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing) and not truth.replaced),
         (STREAM_IS_NOT_CALL, isinstance(event, given.FramesBack) and truth.replaced),
         (TOOL_ONCE, bool(truth.due) and truth.session == "ready" and machine.phase is Phase.TALK),
         (TOOL_ONCE, isinstance(event, given.ResponseStarted | given.ToolCall) and _has_yielding(scenario, truth, event)),
         (TOOL_ONCE, bool(truth.open_tools) and _is_cut(scenario, step, truth) and _has_cancelled(scenario, truth)),
+        (NOTICE, step.before.noticing and bool(step.before.protect_ms) and _is_cut_off(step)),
         (NOT_OVER_THE_CALLER, truth.toned and (truth.speaking or (truth.queued and not truth.starved))),
         (ENDS, step.comes_from_outside),
         (ENDS, is_machine(truth) and machine.phase is Phase.TALK),
@@ -170,6 +184,16 @@ def _is_cut(scenario: Scenario, step: Happening, truth: Truth) -> bool:
         return before.held or before.judged
     speaks = isinstance(event, given.SpeechStarted) or (isinstance(event, given.SpeechStopped) and not before.speaking)
     return any(isinstance(one, do.Interrupt) for one in step.out) or (speaks and not truth.protect_ms)
+
+
+def _is_protected(truth: Truth) -> bool:
+    """The greeting plays, and is not to be interrupted yet."""
+    return truth.protect_ms > 0 and truth.queued and not truth.noticing
+
+
+def _is_cut_off(step: Happening) -> bool:
+    """The audio is discarded or paused, though a person may hear it."""
+    return not isinstance(step.event, given.AnsweredBy) and any(isinstance(one, do.Interrupt | do.HoldAudio) for one in step.out)
 
 
 def _has_cancelled(scenario: Scenario, truth: Truth) -> bool:
@@ -243,7 +267,7 @@ def _cancel(_: Scenario, __: Happening, truth: Truth, ___: do.Cancel, ____: list
 
 def _play(scenario: Scenario, step: Happening, truth: Truth, __: do.Play, broken: list[str]) -> Truth:
     if isinstance(step.event, given.Recorded):
-        return truth._replace(greeted=True, queued=True, protect_ms=scenario.rules.protect_greeting_ms)
+        return _recorded(scenario, truth, step.event)
     if isinstance(step.event, given.AnsweredBy):
         return truth._replace(queued=True, unconfirmed=False, starved=False)
     if is_machine(truth):
@@ -255,7 +279,8 @@ def _play(scenario: Scenario, step: Happening, truth: Truth, __: do.Play, broken
     if truth.unplayed:
         broken.append(AS_HEARD)
     if truth.greeting_asked and step.event.response_id == truth.active:
-        truth = truth._replace(greeting_asked=False, protect_ms=scenario.rules.protect_greeting_ms)
+        notice_ms = truth.protect_ms if truth.noticing else 0
+        truth = truth._replace(greeting_asked=False, protect_ms=max(notice_ms, scenario.rules.protect_greeting_ms))
     if number >= truth.owed_from:
         truth = truth._replace(unanswered_keys=False)
     truth = truth._replace(idle_asked=False)
@@ -263,6 +288,26 @@ def _play(scenario: Scenario, step: Happening, truth: Truth, __: do.Play, broken
     return truth._replace(
         queued=True, unconfirmed=False, starved=False, worded=worded, owed_ms=-1 if number >= truth.owed_from else truth.owed_ms
     )
+
+
+def _recorded(scenario: Scenario, truth: Truth, event: given.Recorded) -> Truth:
+    """Recorded words play: the notice of the recording, and the greeting."""
+    protect_ms = scenario.rules.protect_greeting_ms * event.greets
+    if event.notice_ms:
+        protect_ms = event.notice_ms + max(protect_ms, min(HEARD_MS, scenario.rules.goodbye_ms))
+    return truth._replace(greeted=event.greets, queued=True, noticing=event.notice_ms > 0, protect_ms=protect_ms)
+
+
+def _conceal(_: Scenario, __: Happening, truth: Truth, command: do.Conceal, broken: list[str]) -> Truth:
+    if command.on is truth.concealed:
+        broken.append(DIGITS)
+    return truth._replace(concealed=command.on)
+
+
+def _collect(_: Scenario, step: Happening, truth: Truth, command: do.Collect, broken: list[str]) -> Truth:
+    if step.before.typing is not None or command.call_id in step.before.wanted:
+        broken.append(DIGITS)
+    return truth
 
 
 def _interrupt(_: Scenario, step: Happening, truth: Truth, command: do.Interrupt, broken: list[str]) -> Truth:
@@ -285,8 +330,10 @@ def _release(scenario: Scenario, _: Happening, truth: Truth, __: do.ReleaseAudio
 def _tool_output(scenario: Scenario, step: Happening, truth: Truth, command: do.ToolOutput, broken: list[str]) -> Truth:
     call_id, result = command
     is_due = call_id in truth.due
-    if call_id in truth.answers or is_due is not (result in ("settled", "unknown_outcome")):
+    if call_id in truth.answers or is_due is not (result in ("settled", "unknown_outcome", "not_paused")):
         broken.append(TOOL_ONCE)
+    if (result == "not_paused") is not (call_id in truth.unpaused):
+        broken.append(DIGITS)
     if result == "cancelled" and step.machine.phase is Phase.TALK and do.CancelTool(call_id) not in step.out:
         broken.append(TOOL_ONCE)
     if result == "yielded" and not _yields(scenario, step, truth, call_id):
@@ -348,7 +395,7 @@ def _want_to_leave(scenario: Scenario, truth: Truth, call: OpenCall, broken: lis
         (GOODBYE, truth.queued or truth.held or truth.judged),
         (GOODBYE, bool(truth.active) and not truth.cancelled),
         (NOT_OVER_THE_CALLER, truth.speaking),
-        (NO_DEAD_AIR, is_owed or truth.pressed),
+        (NO_DEAD_AIR, is_owed or bool(truth.pressed)),
     )
     broken += [rule for rule, is_broken in rules if is_broken]
     return truth._replace(leaves=call.call_id)
@@ -462,6 +509,8 @@ _COMMANDS: Final[dict[type, _Apply]] = {
     do.OpenSuccessor: _open_successor,
     do.Swap: _swap,
     do.Restate: lambda _, __, truth, ___, ____: truth._replace(restated=True),
+    do.Collect: _collect,
+    do.Conceal: _conceal,
     do.FillSilence: lambda _, __, truth, command, ____: truth._replace(replaced=command.on),
     do.Note: _note,
     do.End: _end,

@@ -20,6 +20,7 @@ from gw.call.dialogue.inputs import Input, Trouble
 from gw.call.dialogue.machine import Dialogue
 from gw.call.dialogue.rules import MAX_UNREADABLE, STABLE_MS, UNREADABLE_WINDOW_MS
 from gw.call.state import Reason
+from gw.verify.conversation import digits
 from gw.verify.conversation.laws import Happening, judge, silence_ms, waits_in_silence
 from gw.verify.conversation.state import (
     ENDS,
@@ -29,8 +30,11 @@ from gw.verify.conversation.state import (
     Scenario,
     State,
     Truth,
+    Typing,
     awaits_tool,
+    owed,
     refused,
+    settled,
     without_session,
 )
 from gw.verify.explorer import FREE, SURE, Step
@@ -84,8 +88,10 @@ class ConversationModel:
         machine = Dialogue.begin(self.scenario.rules, 0)
         machine.taken_back = self.scenario.taken_back
         truth = Truth(taken_back=machine.taken_back)
-        if self.scenario.recorded_ms:
-            recorded = given.Recorded(self.scenario.recorded_ms)
+        if self.scenario.recorded_ms or self.scenario.notice_ms:
+            notice_ms = self.scenario.notice_ms
+            length_ms = notice_ms + self.scenario.recorded_ms
+            recorded = given.Recorded(length_ms, notice_ms, greets=bool(self.scenario.recorded_ms))
             truth = judge(self.scenario, Happening(recorded, truth, machine, machine.on(recorded, 0)), truth)
         if self.scenario.resumed:
             name, call_id = self.scenario.tools[0], "t1"
@@ -169,11 +175,16 @@ class _Moves:
             self._pass(truth, deadline_ms)
         elif deadline_ms < FAR_MS and self._may_fail("slow"):
             self._pass(truth._replace(slow=True), deadline_ms, cost=1)
+        if truth.queued and truth.noticing:
+            is_greeted = truth.greeted or truth.session == "ready" or not truth.is_first
+            is_greeted = is_greeted and not (truth.held or truth.judged)
+            noticed = truth._replace(noticing=False, protect_ms=self._rules.protect_greeting_ms * is_greeted)
+            self._add("the caller has heard the notice", given.NoticeHeard(), noticed, kind=SURE)
         heard = truth._replace(queued=False, starved=False)
         if truth.queued and truth.held:  # all of it was at Twilio when the playout paused
             heard = heard._replace(owed_ms=-1 if truth.speaking else max(0, truth.owed_ms))
             self._add("the caller has heard everything", given.HeardOut(), heard)
-        elif truth.queued:
+        elif truth.queued and not truth.noticing:
             if truth.judged and not (truth.hang_up or truth.closing_asked):
                 heard = _asked(heard)  # an ordinary turn
             self._add("the caller has heard everything", given.HeardOut(), heard, kind=SURE)
@@ -204,9 +215,11 @@ class _Moves:
         )
         faults = self._state.faults - cost
         stalled = machine.answer_by <= 0 or machine.open_by <= 0
+        before = self._truth
+        truth = digits.later(self._scenario, truth, ms, is_asked=before.queued or before.speaking)
         for tool in machine.open_tools:
             if tool.by_ms <= 0 and any(call.call_id == tool.call_id for call in truth.open_tools):
-                truth = self._settled(truth, tool.call_id)
+                truth = settled(self._scenario, truth, tool.call_id)
         if stalled or machine.tools_by <= 0 or machine.speech_by <= 0:  # a party gave no sign: a fault, or its last
             is_fault = faults > 0 and "stall" in self._scenario.faults
             faults, truth = faults - is_fault, truth._replace(dead=not is_fault)
@@ -215,7 +228,7 @@ class _Moves:
         if stalled and truth.waited_ms >= min(self._rules.answer_ms, self._rules.open_ms):
             truth = truth._replace(excused=True)
         if machine.keys_at <= 0 and truth.pressed:
-            truth = self._owed(truth._replace(pressed=False, unsent_keys=truth.session != "ready"))
+            truth = _turned(truth)
         bounded = machine.close_by <= 0 or machine.final_at <= 0
         label = f"{ms / 1000:g} s pass"
         try:
@@ -246,28 +259,9 @@ class _Moves:
         if truth.creates or (truth.active and not truth.cancelled):
             return machine.answer_by < FAR_MS
         if awaits_tool(self._scenario, truth):
-            return machine.tools_by < FAR_MS or (truth.pressed and machine.keys_at < FAR_MS)
+            is_typing = machine.digits_at < FAR_MS or (bool(truth.pressed) and machine.keys_at < FAR_MS)
+            return machine.tools_by < FAR_MS or is_typing
         return (truth.slow and machine.cancel_by < FAR_MS) or (truth.wait_ms > 0 and machine.ask_at < FAR_MS)
-
-    def _settled(self, truth: Truth, call_id: str) -> Truth:
-        """A tool has a result, which the AI gets as it comes. The answer waits for the response's other calls."""
-        (call,) = (one for one in truth.open_tools if one.call_id == call_id)
-        left = tuple(one for one in truth.open_tools if one is not call)
-        truth = truth._replace(open_tools=left, due=(*truth.due, call_id), filled=truth.filled and bool(left))
-        is_active = truth.active and not truth.cancelled and call.response == truth.responses
-        rules = self._rules.tools[call.name]
-        if is_active or (rules.waits and awaits_tool(self._scenario, truth, call.response)):
-            return truth
-        if rules.filler == "none":
-            truth = truth._replace(silent_ms=0)
-        return self._owed(truth)
-
-    def _owed(self, truth: Truth) -> Truth:
-        """An answer is owed from now on, by a response that the AI begins later."""
-        if truth.hang_up or truth.closing_asked:
-            return truth
-        owed_from = truth.responses + 1 + truth.creates + (truth.own and not truth.speaking)
-        return truth._replace(owed_ms=0, owed_from=owed_from, insists=True)
 
     # -- the AI ---------------------------------------------------------------------------------------------------------
 
@@ -277,7 +271,7 @@ class _Moves:
         if truth.session == "opening":
             ready = truth._replace(session="ready", restated=False, excused=False, unreadable=())
             if truth.owed_ms < 0 and truth.is_first and self._rules.greets and not truth.greeted:
-                ready = self._owed(ready)
+                ready = owed(ready)
             self._add("AI: session ready", given.SessionReady(expires_ms), ready)
             excused = truth._replace(excused=True)
             if self._may_fail("session"):
@@ -353,7 +347,7 @@ class _Moves:
             return
         if truth.sounded or truth.called:
             asks = truth.called and not awaits_tool(self._scenario, truth, truth.responses if truth.called_new else 0)
-            after = self._owed(done) if asks else done  # a tool's result is owed an answer
+            after = owed(done) if asks else done  # a tool's result is owed an answer
             self._add(f"AI: {here} done", given.ResponseDone(here), after)
         elif self._may_fail("empty"):
             self._add(f"AI: {here} done, empty", given.ResponseDone(here), _failed(done), cost=1)
@@ -370,10 +364,14 @@ class _Moves:
             called = truth._replace(
                 called=True, called_new=True, tools=truth.tools + 1, wanted=(*truth.wanted, call_id), silent_ms=0
             )
-            self._add(f"AI: calls {name} ({call_id})", given.ToolCall(truth.active, call_id, name), called)
+            self._add(f"AI: calls {name} ({call_id})", self._tool_call(call_id, name), called)
         if truth.wanted and self._may_fail("repeat"):
-            event = given.ToolCall(truth.active, truth.wanted[-1], names[truth.tools - 1])
+            event = self._tool_call(truth.wanted[-1], names[truth.tools - 1])
             self._add(f"AI: repeats {truth.wanted[-1]}", event, truth._replace(called=True), cost=1)
+
+    def _tool_call(self, call_id: str, name: str) -> given.ToolCall:
+        collects = name in self._rules.tools and self._rules.tools[name].collects
+        return given.ToolCall(self._truth.active, call_id, name, asked=self._scenario.asked if collects else None)
 
     # -- the caller -----------------------------------------------------------------------------------------------------
 
@@ -410,10 +408,13 @@ class _Moves:
                 self._add('AI: the caller said "mhm"', given.CallerText(item_id, False), texted)
         if truth.keys < len(self._scenario.keys):
             digit = self._scenario.keys[truth.keys]
-            is_sent = digit == "#" and truth.pressed
-            pressed = truth._replace(prompts=0, keys=truth.keys + 1, pressed=digit != "#")
-            if is_sent:
-                pressed = self._owed(pressed._replace(unsent_keys=truth.session != "ready"))
+            pressed = truth._replace(prompts=0, keys=truth.keys + 1)
+            if truth.typing is not None:
+                pressed = digits.pressed(self._scenario, pressed, digit)
+            elif digit != "#":
+                pressed = pressed._replace(pressed=truth.pressed + digit)
+            elif truth.pressed:
+                pressed = _turned(pressed)
             self._add(f"caller: key {digit}", given.Key(digit), pressed)
 
     def phone(self) -> None:
@@ -436,9 +437,14 @@ class _Moves:
         """Tools are settled, also twice; the budget is spent; an operator hangs up."""
         truth = self._truth
         for call in truth.open_tools:
-            if self._rules.tools[call.name].leaves is not None and call.call_id != truth.leaves:
+            rules = self._rules.tools[call.name]
+            if rules.collects or (rules.leaves is not None and call.call_id != truth.leaves):
                 continue  # control was not asked
-            self._add(f"control: {call.call_id} settled", given.ToolSettled(call.call_id), self._settled(truth, call.call_id))
+            self._add(
+                f"control: {call.call_id} settled", given.ToolSettled(call.call_id), settled(self._scenario, truth, call.call_id)
+            )
+        if truth.typing is not None:
+            self._collection(truth, truth.typing)
         call_id = truth.answers[-1] if truth.answers else ""
         if call_id and self._may_fail("late") and not any(call.call_id == call_id for call in truth.open_tools):
             self._add(f"control: {call_id} settled again", given.ToolSettled(call_id), truth, cost=1)
@@ -449,6 +455,21 @@ class _Moves:
                 self._verdict(party, message_ms)
         if self._may_fail("operator"):
             self._add("operator: hangs up", given.EndWanted(Reason.ADMIN_HANGUP), truth, cost=1)
+
+    def _collection(self, truth: Truth, typing: Typing) -> None:
+        """The recording is paused, or cannot be; control keeps digits."""
+        scenario = self._scenario
+        if typing.is_kept:
+            event = given.ToolSettled(typing.call_id)
+            self._add("control: keeps the digits", event, digits.kept(scenario, truth))
+        elif not typing.counts:
+            self._add("control: the recording is paused", given.Concealed(), digits.paused(scenario, truth, was_heard=True))
+            if self._may_fail("unrecorded"):
+                after = digits.paused(scenario, truth, was_heard=False)
+                self._add("no recording is running", given.Concealed(was_heard=False), after, cost=1)
+            if self._may_fail("unpaused"):
+                after = digits.not_paused(scenario, truth)
+                self._add("control: the recording cannot be paused", given.NotConcealed(), after, cost=1)
 
     def _verdict(self, party: Literal["person", "machine", "fax"], message_ms: int) -> None:
         """Twilio's verdict comes: early, late, twice or wrong."""
@@ -471,6 +492,12 @@ def _asked(truth: Truth) -> Truth:
         insists=truth.insists and truth.owed_ms >= 0,
         owed_from=truth.responses + 1 if is_saying else truth.owed_from,
     )
+
+
+def _turned(truth: Truth) -> Truth:
+    """The caller's keys are a turn."""
+    turned = truth.turned + truth.pressed
+    return owed(truth._replace(pressed="", turned=turned, unsent_keys=truth.session != "ready"))
 
 
 def _failed(done: Truth) -> Truth:
@@ -496,7 +523,7 @@ def _state(scenario: Scenario, machine: Dialogue, truth: Truth, faults: int) -> 
         named = (truth.active, truth.trailing)
         machine.dropped = tuple(one for one in machine.dropped if one in named)
         machine.ended = tuple(one for one in machine.ended if one in named)
-    if machine.quiet_ms != NEVER and not silence.fillers(machine):
+    if machine.quiet_ms != NEVER and not silence.fillers(machine) and machine.collection is None:
         machine.quiet_ms = 0
     if not machine.is_ready:
         machine.ready_ms = NEVER
@@ -517,7 +544,7 @@ def _shifted(machine: tuple[Any, ...], ms: int) -> tuple[object, ...]:
             values[n] = max(values[n] - ms, -FAR_MS)
     if values[_OPEN_TOOLS]:
         values[_OPEN_TOOLS] = tuple(
-            tool if tool.by_ms == NEVER else tool._replace(by_ms=tool.by_ms - ms) for tool in values[_OPEN_TOOLS]
+            tool if tool.by_ms >= FAR_MS else tool._replace(by_ms=tool.by_ms - ms) for tool in values[_OPEN_TOOLS]
         )
     values[_UNREADABLE] = tuple(at - ms for at in values[_UNREADABLE] if at - ms > -FAR_MS)
     return tuple(values)

@@ -922,4 +922,120 @@ MUTANTS: Final = (
         _in(sessions, "on_session_ready", "answers.owe(facts, Prompt.RETURNED, 0, insists=True)", "pass"),
         check.RETURNED,
     ),
+    Mutant(
+        "keys typed for a tool go to the AI", _in(keys, "on_key", "if facts.collection is not None:", "if False:"), check.DIGITS
+    ),
+    Mutant(
+        "keys pressed before a collection are lost", _in(keys, "open_collection", "_collect(facts, keys)", "pass"), check.DIGITS
+    ),
+    Mutant(
+        "keys pressed before a collection go to the AI too",
+        _in(keys, "open_collection", '(facts.keys, "", NEVER)', "(facts.keys, facts.keys, facts.keys_at)"),
+        check.DIGITS,
+    ),
+    Mutant("a terminator ends no collection", _in(keys, "_collect", "key == made.asked.finish_on", "False"), check.DIGITS),
+    Mutant("the last digit ends no collection", _in(keys, "_collect", "if made.is_full:", "if False:"), check.DIGITS),
+    Mutant(
+        "a key does not begin a pause anew",
+        _in(keys, "_collect", "facts.digits_at = facts.now + made.asked.pause_ms", "pass"),
+        check.DIGITS,
+    ),
+    Mutant("a pause ends no collection", _in(keys, "on_digits_at", '_take_digits(facts, "timeout")', "pass"), check.DIGITS),
+    Mutant(
+        "a collection ends before the agent has asked",
+        _in(keys, "on_digits_at", "facts.now if facts.plays or facts.quiet_ms == NEVER else facts.quiet_ms", "0"),
+        check.DIGITS,
+    ),
+    Mutant("too few digits count as enough", _in(keys, "_take_digits", "made.shortfall(why)", '""'), check.DIGITS),
+    Mutant(
+        "a second collection replaces the first",
+        _in(responses, "on_tool_call", "(rules.collects and facts.collection is not None)", "False"),
+        check.SECRET_TWICE,
+    ),
+    Mutant(
+        "the caller's secret is heard", _in(keys, "open_collection", "facts.out.append(do.Conceal(True))", "pass"), check.SECRET
+    ),
+    Mutant(
+        "digits count before the pause",
+        _in(keys, "open_collection", "is_open=not asked.is_sensitive", "is_open=True"),
+        check.SECRET,
+    ),
+    Mutant("digits typed before the pause count", _in(keys, "on_concealed", 'digits="", ', ""), check.SECRET),
+    Mutant(
+        "digits typed before the pause are dropped without a word",
+        _in(keys, "on_concealed", "is_partial=bool(early) and event.was_heard", "is_partial=False"),
+        check.SECRET,
+    ),
+    Mutant(
+        "digits that no recording heard are dropped",
+        _in(keys, "on_concealed", "if not event.was_heard:", "if False:"),
+        check.SECRET,
+    ),
+    Mutant(
+        "a recording that cannot be paused is awaited",
+        _in(keys, "on_not_concealed", '_settle_collection(facts, "not_paused")', "pass"),
+        check.SECRET,
+    ),
+    Mutant(
+        "keys behind the end of a collection count", _in(keys, "_take_digits", "is_taken=True", "is_taken=False"), check.SECRET
+    ),
+    Mutant("digits are settled before control keeps them", _in(keys, "_take_digits", "if not keeps:", "if True:"), check.SECRET),
+    Mutant("control keeps a part of the digits", _in(keys, "_take_digits", ' and shortfall != "too_early"', ""), check.SECRET),
+    Mutant(
+        "control is awaited for ever",
+        _in(keys, "on_digits_at", '_settle_collection(facts, "unknown_outcome")', "pass"),
+        check.SECRET,
+    ),
+    Mutant(
+        "the caller stays concealed after the digits",
+        _in(tools, "close_collection", "facts.out.append(do.Conceal(False))", "pass"),
+        check.SECRET,
+    ),
+    Mutant(
+        "the caller stays concealed after the stream",
+        _in(ending, "end", "tools.close_collection(facts)", "pass"),
+        check.SECRET_ENDS,
+    ),
+    Mutant(
+        "the caller stays concealed while the call ends",
+        _in(ending, "begin_closing", "tools.close_collection(facts)", "pass"),
+        check.SECRET_ENDS,
+    ),
+    Mutant("a notice is interrupted", _in(playback, "on_recorded", "if event.notice_ms:", "if False:"), check.NOTICED),
+    Mutant(
+        "a notice is interrupted at its end",
+        _in(playback, "on_recorded", "facts.now + event.notice_ms +", "facts.now +"),
+        check.NOTICED,
+    ),
+    Mutant(
+        "a notice that is late is interrupted",
+        _in(playback, "on_recorded", "max(facts.heard_ms, facts.rules.protect_greeting_ms * event.greets)", "0"),
+        check.NOTICED,
+    ),
+    Mutant(
+        "a greeting ends the protection of the notice",
+        _in(
+            playback,
+            "protect",
+            "max(notice_by, facts.now + facts.rules.protect_greeting_ms)",
+            "facts.now + facts.rules.protect_greeting_ms",
+        ),
+        check.NOTICED_PROTECTED,
+    ),
+    Mutant(
+        "a notice is protected after its end", _in(playback, "on_notice_heard", "facts.protect_by = NEVER", "pass"), check.NOTICED
+    ),
+    Mutant(
+        "a greeting behind a notice is not protected", _in(playback, "on_notice_heard", "protect(facts)", "pass"), check.NOTICED
+    ),
+    Mutant(
+        "a notice ends in a judged interruption, and protects",
+        _in(playback, "on_notice_heard", " and facts.floor is Floor.OPEN", ""),
+        check.NOTICED,
+    ),
+    Mutant(
+        "a notice counts as the greeting",
+        _in(playback, "on_recorded", "facts.has_greeted or event.greets", "True"),
+        check.NOTICED_ALONE,
+    ),
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from gw.call.dialogue import commands as do
 from gw.call.dialogue.rules import Rules
+from gw.call.digits import Asked
 
 NO_DEAD_AIR: Final = "1 no dead air: who is owed an answer gets one, or words"
 NOT_OVER_THE_CALLER: Final = "2 the AI does not speak while the caller does"
@@ -16,9 +18,11 @@ STREAM_IS_NOT_CALL: Final = "7 a stream's end is not the call's"
 SESSION_LIVES: Final = "8 a healthy session is kept"
 ONE_EVENT: Final = "9 an unreadable event costs itself"
 ENDS: Final = "10 a call ends once, in bounded time, with words"
+DIGITS: Final = "11 keys that a tool collects reach that tool alone, sensitive ones unheard"
+NOTICE: Final = "12 the notice of the recording is heard to its end"
 RULES: Final = (
     *(NO_DEAD_AIR, NOT_OVER_THE_CALLER, AS_HEARD, GOODBYE, TOOL_ONCE),
-    *(LIMIT_ANNOUNCED, STREAM_IS_NOT_CALL, SESSION_LIVES, ONE_EVENT, ENDS),
+    *(LIMIT_ANNOUNCED, STREAM_IS_NOT_CALL, SESSION_LIVES, ONE_EVENT, ENDS, DIGITS, NOTICE),
 )
 
 
@@ -28,6 +32,18 @@ class OpenCall(NamedTuple):
     call_id: str
     response: int
     name: str
+
+
+class Typing(NamedTuple):
+    """Digits that the caller types for a tool. `counts`: keys count; sensitive ones once the recording is paused."""
+
+    call_id: str
+    counts: bool
+    digits: str = ""
+    early: str = ""  # typed before they count
+    is_partial: bool = False  # some were recorded, and are dropped
+    is_kept: bool = False  # control was handed the digits
+    still_ms: int = 0  # since the last event that its end waits for
 
 
 class Scenario(NamedTuple):
@@ -43,6 +59,8 @@ class Scenario(NamedTuple):
     expires_ms: int = 0  # lifetime of a session
     taken_back: int = 0  # goodbyes before the beginning
     recorded_ms: int = 0  # length of a recorded greeting
+    notice_ms: int = 0  # length of the notice before it
+    asked: Asked = Asked()  # by a tool that collects digits
     resumed: bool = False  # the first of `tools` was called in an earlier stream
 
 
@@ -84,7 +102,13 @@ class Truth(NamedTuple):
     filled: bool = False  # a sentence was requested to bridge the wait for a tool
     tools: int = 0
     keys: int = 0
-    pressed: bool = False  # keys without terminator wait
+    pressed: str = ""  # keys that wait for their terminator
+    turned: str = ""  # keys that were a turn
+    typing: Typing | None = None
+    taken: do.TakeDigits | None = None  # the end of a collection in this step
+    unpaused: tuple[str, ...] = ()  # collections for which the recording was not paused
+    concealed: bool = False  # neither AI nor recording hears the caller
+    noticing: bool = False  # the notice of the recording is not heard to its end
     worded: bool = False  # the agent's closing words were queued
     unconfirmed: bool = False  # no report came that the closing words were heard
     closing_asked: bool = False
@@ -128,6 +152,28 @@ def awaits_tool(scenario: Scenario, truth: Truth, response: int = 0) -> bool:
     """A tool is carried out for whose result an answer waits. `response`: of the calls of this one."""
     calls = truth.open_tools
     return bool(calls) and any(response in (0, call.response) and scenario.rules.tools[call.name].waits for call in calls)
+
+
+def owed(truth: Truth) -> Truth:
+    """An answer is owed from now on, by a response that the AI begins later."""
+    if truth.hang_up or truth.closing_asked:
+        return truth
+    owed_from = truth.responses + 1 + truth.creates + (truth.own and not truth.speaking)
+    return truth._replace(owed_ms=0, owed_from=owed_from, insists=True)
+
+
+def settled(scenario: Scenario, truth: Truth, call_id: str) -> Truth:
+    """A tool has a result, which the AI gets as it comes. The answer waits for the response's other calls."""
+    (call,) = (one for one in truth.open_tools if one.call_id == call_id)
+    left = tuple(one for one in truth.open_tools if one is not call)
+    truth = truth._replace(open_tools=left, due=(*truth.due, call_id), filled=truth.filled and bool(left))
+    is_active = truth.active and not truth.cancelled and call.response == truth.responses
+    rules = scenario.rules.tools[call.name]
+    if is_active or (rules.waits and awaits_tool(scenario, truth, call.response)):
+        return truth
+    if rules.filler == "none":
+        truth = truth._replace(silent_ms=0)
+    return owed(truth)
 
 
 def refused(truth: Truth) -> Truth:

@@ -73,6 +73,23 @@ def test_a_notice_is_not_interrupted_and_the_agent_greets_behind_it() -> None:
     assert do.Interrupt() in talk.on(given.SpeechStarted("c2"))
 
 
+def test_a_greeting_that_begins_early_does_not_shorten_the_protection_of_the_notice() -> None:
+    talk = Talk(Rules(protect_greeting_ms=1500))
+    talk.on(given.Recorded(4000, notice_ms=4000, greets=False), given.SessionReady())
+    talk.on(given.ResponseStarted("r0"), given.Audio("r0", 5000))
+    talk.wait(2000)
+    assert talk.on(given.SpeechStarted("c1")) == []
+
+
+def test_a_notice_that_ends_in_a_judged_interruption_protects_nothing() -> None:
+    talk = Talk(Rules(protect_greeting_ms=1500, interruptions="gateway"))
+    talk.on(given.SessionReady(), given.Recorded(5000, notice_ms=1000))
+    talk.wait(3500)  # the notice is late
+    assert talk.on(given.SpeechStarted("c1")) == [do.HoldAudio()]
+    talk.on(given.NoticeHeard(), given.SpeechStopped("c1"))
+    assert do.HoldAudio() in talk.on(given.SpeechStarted("c2"))
+
+
 def test_a_recorded_greeting_behind_a_notice_has_its_own_protection() -> None:
     talk = Talk(Rules(protect_greeting_ms=1500))
     talk.on(given.Recorded(3000, notice_ms=1000))

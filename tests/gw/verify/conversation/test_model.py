@@ -7,7 +7,8 @@ import random
 import pytest
 
 from gw.call.dialogue.machine import Dialogue
-from gw.call.dialogue.rules import Interruptions, Rules, ToolRules
+from gw.call.dialogue.rules import COLLECT_MS, Interruptions, Rules, ToolRules
+from gw.call.digits import Asked
 from gw.verify.conversation.model import ConversationModel
 from gw.verify.conversation.state import ENDS, Scenario, State
 from tests.gw.call.dialogue import shortcut
@@ -15,7 +16,20 @@ from tests.gw.call.dialogue import shortcut
 FAULTS = frozenset(
     (
         *("fail", "lasting", "limit", "empty", "refuse", "session", "successor", "stall", "slow"),
-        *("repeat", "late", "trailing", "unreadable", "unasked", "unreported", "starve", "frames", "stream", "more"),
+        *(
+            "repeat",
+            "late",
+            "trailing",
+            "unreadable",
+            "unasked",
+            "unreported",
+            "starve",
+            "frames",
+            "stream",
+            "more",
+            "unrecorded",
+            "unpaused",
+        ),
     )
 )
 
@@ -26,6 +40,7 @@ TOOLS = {
     "silent": ToolRules(filler="none"),
     "book": ToolRules(waits=False),
     "search": ToolRules(cancels=True),
+    "collect": ToolRules(timeout_ms=COLLECT_MS, filler="none", collects=True),
 }
 
 
@@ -52,7 +67,9 @@ def test_long_conversations_keep_the_rules(seed: int, interruptions: Interruptio
     chance = random.Random(seed)
     tools = tuple(chance.choice((*TOOLS, "unknown", "hang_up")) for _ in range(7))
     scenario = Scenario("long", rules, turns=8, tools=tools, keys="12#3", faults=FAULTS, budget=6, expires_ms=200_000)
-    scenario = scenario._replace(recorded_ms=3000 if seed % 3 == 0 else 0)
+    asked = Asked(least=2, most=3, pause_ms=4000, is_sensitive=seed % 4 < 2)
+    recorded_ms, notice_ms = 3000 if seed % 3 == 0 else 0, 2000 if seed % 5 == 0 else 0
+    scenario = scenario._replace(recorded_ms=recorded_ms, notice_ms=notice_ms, asked=asked)
     state, transcript = walk(scenario, seed, 200)
     assert not state.truth.broken, "\n".join([*transcript, *state.truth.broken])
 

@@ -44,7 +44,7 @@ def processes_of(out: Path) -> list[int]:
 
 
 def until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
-    deadline_s = time.monotonic() + within_s
+    deadline_s = time.monotonic() + scaled(within_s)
     while not condition():
         assert time.monotonic() < deadline_s, "it did not happen in time"
         time.sleep(0.02)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from urllib.parse import parse_qsl
 
@@ -60,10 +61,11 @@ class Stream:
 
 
 def echo(stream: Stream) -> None:
-    """Send every frame back until the caller stops."""
+    """Send every frame back until the caller stops. A caller may have closed before the last frames are read: read them too."""
     while (message := stream.next())["event"] != "stop":
         if message["event"] == "media":
-            stream.media(base64.b64decode(message["media"]["payload"]))
+            with suppress(ClosedError):
+                stream.media(base64.b64decode(message["media"]["payload"]))
 
 
 class TinyGateway:

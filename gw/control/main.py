@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -92,6 +92,8 @@ FORWARD_S: Final = 6.0
 STUCK_S: Final = 0.3
 #: A thread of this process waits no longer than this for the interpreter: a result of a tool waits for the threads of the disk.
 SWITCH_S: Final = 0.0005
+#: Events of an earlier process that are read at the start: a tenth of a second's work, and minutes of a busy machine's calls.
+MAX_RECALLED: Final = 10_000
 
 
 class Control:
@@ -173,7 +175,7 @@ class Control:
             note=audit.store,
         )
         hooks = event_hooks(config, page, store.call, spool, calls.is_owned, calls.is_over)
-        leaves = LeaveHandler(config.server, accounts, calls.is_owned)
+        leaves = LeaveHandler(config.server, accounts, calls.stream_began_at)
         routes = route_handler(config, page)
         outbound = self._outbound = Outbound(
             config,
@@ -373,6 +375,7 @@ class Control:
     def run(self, on_ready: Callable[[], None]) -> int:
         """Serve until `stop` or the first failure. Returns the exit code."""
         self._spawn(self._schema.run)
+        self._recall()
         self._bus.start()
         self._ops.start()
         self._admin.start()
@@ -425,6 +428,17 @@ class Control:
         self._opened.close()
 
     # -- inside -----------------------------------------------------------------------------------------------------------
+
+    def _recall(self) -> None:
+        """Note the latest events that wait for the store: a returning call needs its whole conversation."""
+        try:
+            waiting = self._spool.latest(MAX_RECALLED)
+        except SpoolError as error:
+            log.warning("events that wait for the store are not known: %s", error)
+            return
+        for entry in waiting:
+            with suppress(bus.BusError):  # the forwarder sets it aside
+                self._bus.calls.recall(bus.decode_event(entry.body), time.monotonic())
 
     def _before_batch(self, claims: Claims) -> None:
         """Refuse a schema that is not ready, then deliver the claims. Raises StoreUnavailable, SpoolError."""

@@ -102,6 +102,10 @@ class Calls:
         call = self._calls.get(call_sid)
         return "" if call is None else call.owner
 
+    def stream_began_at(self, call_sid: str) -> float | None:
+        """Return when the stream of an owned call began, epoch seconds; None without an owner."""
+        return self._calls[call_sid].answered_at if self.is_owned(call_sid) else None
+
     def owned(self) -> set[str]:
         return self._calls.keys() - self._left.keys()
 
@@ -171,6 +175,11 @@ class Calls:
             case _:
                 pass
         return ""
+
+    def recall(self, event: bus.Event, now_s: float) -> None:
+        """Note an event that an earlier process accepted, and that the store may lack. It changes no owner and no end."""
+        if isinstance(event, bus.Turn | bus.CallEvent):
+            self.on_event("", event, now_s)
 
     def on_over(self, call_sid: str) -> None:
         """Twilio reports the call's end."""

@@ -1,8 +1,9 @@
 """Jobs of kind `leave`: Twilio's new instructions for a call that leaves its stream (`gw.call.leave`).
 
 Twilio would follow the same instructions twice, and dial twice. So a request whose outcome is unclear is not repeated, and a job
-that an earlier process left claimed is repeated only if its call still has a stream: the request had no effect then. The stream's
-end is the answer to the worker; the result of the job keeps the wish for Twilio's webhooks.
+that an earlier process left claimed is repeated only if its call still has the stream of the wish: the request had no effect
+then. A stream that began later is the call's return. The stream's end is the answer to the worker; the result of the job keeps
+the wish for Twilio's webhooks.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ class LeaveHandler:
     capacity: Final = CAPACITY
     limit_s: Final = LIMIT_S
 
-    def __init__(self, server: Server, accounts: Accounts, has_stream: Callable[[str], bool]) -> None:
-        """`has_stream`: whether a worker has the call's stream."""
+    def __init__(self, server: Server, accounts: Accounts, stream_began_at: Callable[[str], float | None]) -> None:
+        """`stream_began_at`: of the call's stream at a worker, epoch seconds; None without one."""
         self._server = server
         self._accounts = accounts
-        self._has_stream = has_stream
+        self._stream_began_at = stream_began_at
 
     def repeats(self, job: Job) -> float | None:
         return AGAIN_S
@@ -66,7 +67,7 @@ class LeaveHandler:
         except ProtocolError as error:
             return _failed("invalid_arguments", f"The request is invalid: {error}.")
         kept = encode_leave(without_digits(leave))
-        if attempt > 1 and not self._still_has_stream(job.call_sid):
+        if attempt > 1 and not self._still_has_stream(job):
             return Ended("done", "ok", kept)
         account = self._accounts.of(leave.account_sid)
         if account is None:
@@ -89,14 +90,14 @@ class LeaveHandler:
             log.info("a call leaves its stream: %s", leave.tool, extra={"call_sid": job.call_sid})
             return Ended("done", "ok", kept)
 
-    def _still_has_stream(self, call_sid: str) -> bool:
-        """Return whether a worker has the call's stream, once the workers had time to connect."""
+    def _still_has_stream(self, job: Job) -> bool:
+        """Return whether a worker has the stream that the job is to end, once the workers had time to connect."""
         until_s = time.monotonic() + CONNECT_S
-        while not self._has_stream(call_sid):
+        while (began_at := self._stream_began_at(job.call_sid)) is None:
             if time.monotonic() >= until_s:
                 return False
             gevent.sleep(LOOK_S)
-        return True
+        return began_at <= job.at
 
     def _document(self, call_sid: str, leave: Leave) -> str:
         """Return the TwiML for the call."""

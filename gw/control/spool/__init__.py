@@ -179,11 +179,17 @@ class Spool:
 
     def batch(self, limit: int) -> list[Entry]:
         """Return the oldest entries, at most `limit` and _BATCH_BYTES. They stay until `remove` or `set_aside`."""
+        return self._entries("id", limit)
 
+    def latest(self, limit: int) -> list[Entry]:
+        """Return the newest entries within the same bounds, the oldest of them first."""
+        return self._entries("id DESC", limit)[::-1]
+
+    def _entries(self, order: str, limit: int) -> list[Entry]:
         def work() -> list[Entry]:
             entries: list[Entry] = []
             size = 0
-            rows = self._db.execute("SELECT id, instance, n, body, worker FROM entries ORDER BY id LIMIT ?", (limit,))
+            rows = self._db.execute(f"SELECT id, instance, n, body, worker FROM entries ORDER BY {order} LIMIT ?", (limit,))
             for row in rows:
                 entries.append(Entry(*row))
                 size += len(entries[-1].body)

@@ -123,7 +123,7 @@ class JobParts:
     def __init__(self, page: Page, *, idempotent: bool, leaves: bool = False) -> None:
         self._page = page
         self._leaves = leaves
-        self._has_stream = True
+        self._began_at: float | None = 0.0
         self._tools = {"tool": Tool(url="https://tool.example/", timeout_s=8.0, idempotent=idempotent)}
         self._answer = ToolAnswer("", "ok")
         self._kill: BaseException | None = None  # that reaches the attempt under way
@@ -188,18 +188,18 @@ class JobParts:
                 pass  # the turn was taken
             return asked.done()
 
-    def _end(self, row: Job | None, memory: Memory, now: float, answer: ToolAnswer, has_stream: bool = True) -> Done:
-        """Let the running attempt end with the endpoint's answer. `has_stream`: a worker has the call's."""
+    def _end(self, row: Job | None, memory: Memory, now: float, answer: ToolAnswer, began_at: float | None = 0.0) -> Done:
+        """Let the running attempt end with the endpoint's answer. `began_at`: of the call's stream; None without one."""
         assert memory.running is not None
-        self._answer, self._has_stream = answer, has_stream
+        self._answer, self._began_at = answer, began_at
         with self._service(row, memory, now) as asked:
             asked.jobs._attempt(next(iter(asked.jobs._handlers.values())), memory.running)
             return asked.done()
 
-    def _begins(self, row: Job | None, memory: Memory, now: float, has_stream: bool = True) -> bool:
+    def _begins(self, row: Job | None, memory: Memory, now: float, began_at: float | None = 0.0) -> bool:
         """Begin the running attempt. Returns whether it sends a request."""
         assert memory.running is not None
-        calls, self._answer, self._has_stream = self._calls, ToolAnswer("", "ok"), has_stream
+        calls, self._answer, self._began_at = self._calls, ToolAnswer("", "ok"), began_at
         with self._service(row, memory, now) as asked:
             asked.jobs._attempt(next(iter(asked.jobs._handlers.values())), memory.running)
         return self._calls > calls
@@ -237,7 +237,7 @@ class JobParts:
         if not self._leaves:
             return ToolHandler(cast("Any", StandIn(call=self._call)), self._tools)
         account = StandIn(rest=StandIn(redirect_call=self._redirect))
-        return LeaveHandler(Server(), cast("Any", StandIn(of=lambda sid: account)), lambda call_sid: self._has_stream)
+        return LeaveHandler(Server(), cast("Any", StandIn(of=lambda sid: account)), lambda call_sid: self._began_at)
 
     def _stop(self, row: Job | None, memory: Memory, now: float) -> Done:
         """Stop the service in an orderly way."""

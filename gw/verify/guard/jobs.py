@@ -201,7 +201,7 @@ class JobModel:
         if self._scenario.leaves and not state.sent and attempt.attempts > 1:
             if state.worker == "here" and not state.linked:
                 return  # control waits for the worker
-            if not self.parts.begins(state.row, state.memory, _now(state), self._has_stream(state)):
+            if not self.parts.begins(state.row, state.memory, _now(state), self._stream_began_at(state)):
                 steps.append(Step("control: the call has left its stream", self._ended(state, ToolAnswer("text", "ok")), SURE))
                 return
         if not state.sent and state.memory.cancelled and not self.parts.begins(state.row, state.memory, _now(state)):
@@ -216,12 +216,14 @@ class JobModel:
         elif state.answered:
             steps.append(Step("control: reads the answer", self._ended(state, ToolAnswer("text", "ok")), SURE))
 
-    def _has_stream(self, state: JobState) -> bool:
-        """A worker of this gateway has the call's stream: a transfer that took effect ends it."""
-        return state.worker == "here" and not (self._scenario.leaves and state.effects)
+    def _stream_began_at(self, state: JobState) -> float | None:
+        """Return when the call's stream began. A transfer that took effect ended the first one; the call has returned."""
+        if state.worker != "here":
+            return None
+        return LATE if self._scenario.leaves and state.effects else 0.0
 
     def _ended(self, state: JobState, answer: ToolAnswer) -> JobState:
-        done = self.parts.end(state.row, state.memory, _now(state), answer, self._has_stream(state))
+        done = self.parts.end(state.row, state.memory, _now(state), answer, self._stream_began_at(state))
         return self._after(state._replace(attempt=None, sent=False, answered=False), done)
 
     # -- the endpoint -------------------------------------------------------------------------------------------------

@@ -311,6 +311,17 @@ def test_a_recording_interrupted_by_a_crash_is_taken_up(make: Make, twilio: Scri
     assert [request.method for request in twilio.seen] == ["POST", "GET", "POST"]
 
 
+def test_the_conversation_that_waits_for_the_store_is_known_at_the_start(make: Make, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    words = bus.Turn(CALL, 1, "agent", "One moment.", "item1", 0, False, 500)
+    spool.append("w0", [(1, b"unreadable"), (2, bus.encode_event(words))])
+    spool.close()
+    rig = make()
+    call = rig.control._bus.calls.get(CALL, time.monotonic())
+    assert call is not None
+    assert [one.text for one in call.conversation.utterances()] == ["One moment."]
+
+
 STATUS = {"CallSid": CALL, "RecordingSid": RECORDING, "RecordingStatus": "completed", "RecordingDuration": "3"}
 
 

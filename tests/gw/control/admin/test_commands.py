@@ -85,7 +85,7 @@ class Rig:
         self.noted: list[tuple[str, dict[str, Any]]] = []
         self.notified: list[bool] = []
         self.ready = True
-        leaves = LeaveHandler(self.twilio.config(signed=signed).server, accounts, calls.is_owned)
+        leaves = LeaveHandler(self.twilio.config(signed=signed).server, accounts, calls.stream_began_at)
         self.jobs = Jobs(self.spool, self.page, [leaves], settle=lambda settled: None)
         self.commands = AdminCommands(
             self.store,

@@ -16,7 +16,7 @@ from gw import bus
 from gw.call.quality import Quality
 from gw.control.calls import registry
 from gw.control.calls.registry import KEEP_S, Call, Calls
-from gw.control.rows import CallDetails
+from gw.control.rows import CallDetails, TurnRow
 from tests.gw.control.bus_client import CALL, OTHER, call_ended, call_started
 
 #: Of any event: these tests need no other time.
@@ -49,6 +49,20 @@ def known(calls: Calls, call_sid: str = CALL) -> Call:
 # -- ownership ------------------------------------------------------------------------------------------------------------
 
 
+def test_events_of_an_earlier_process_complete_the_stores_row() -> None:
+    calls = Calls()
+    resumed = bus.CallEvent(CALL, "resumed", 1.0, {"n": 1, "after": "worker_lost"})
+    for event in (turn(2), started(20.0), call_ended(CALL), resumed):
+        calls.recall(event, NOW_S)
+    assert not calls.is_owned(CALL)
+    call = calls.get(CALL, NOW_S)
+    assert call is not None
+    assert (call.whole, call.reason, call.resumes, [one.n for one in call.conversation.turns]) == (False, "", 1, [2])
+    stored = [TurnRow(call_sid=CALL, n=n, role="agent", text="", start_ms=n, interrupted=False) for n in (1, 2)]
+    calls.on_row(CALL, row(turns=stored), NOW_S)
+    assert [one.n for one in call.conversation.turns] == [1, 2]
+
+
 def test_a_reconnection_replaces_the_calls() -> None:
     calls = Calls()
     calls.on_hello(hello("a", CALL, OTHER), NOW_S)
@@ -67,6 +81,7 @@ def test_a_reconnection_with_an_older_stream_takes_no_call() -> None:
         assert calls.owner(CALL) == "b"
     calls.on_event("a", call_ended(CALL), NOW_S)
     assert calls.owner(CALL) == "b"
+    assert (calls.stream_began_at(CALL), calls.stream_began_at(OTHER)) == (20.0, None)
 
 
 @pytest.mark.parametrize("newer_first", [True, False])

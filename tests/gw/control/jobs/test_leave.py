@@ -34,9 +34,9 @@ def job(leave: Leave, left_s: float = 5.0) -> Job:
     return lifecycle.want("1", module.KIND, CALL, encode_leave(leave), deadline_at=now + left_s, now=now)
 
 
-def run(server: ScriptedRest, leave: Leave, attempt: int = 1, *, has_stream: bool = True, left_s: float = 5.0) -> Ended:
+def run(server: ScriptedRest, leave: Leave, attempt: int = 1, *, began_at: float | None = 0.0, left_s: float = 5.0) -> Ended:
     config = server.config()
-    handler = LeaveHandler(config.server, Accounts(config), lambda call_sid: has_stream)
+    handler = LeaveHandler(config.server, Accounts(config), lambda call_sid: began_at)
     assert handler.repeats(job(leave)) is not None
     return handler.run(job(leave, left_s), attempt)
 
@@ -87,7 +87,8 @@ def test_a_repetition_asks_twilio_only_while_the_call_has_its_stream(
     server: ScriptedRest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CONNECT_S", 0.1)
-    assert run(server, TRANSFER, 2, has_stream=False).outcome == "ok"
+    assert run(server, TRANSFER, 2, began_at=None).outcome == "ok"
+    assert run(server, TRANSFER, 2, began_at=time.time() + 60.0).outcome == "ok", "the call has returned since"
     assert server.seen == []
     server.posts.append(REDIRECTED)
     assert run(server, TRANSFER, 2).outcome == "ok"
@@ -97,7 +98,7 @@ def test_a_repetition_asks_twilio_only_while_the_call_has_its_stream(
 def test_another_account_and_an_unreadable_body_are_refused(server: ScriptedRest) -> None:
     foreign = msgspec.structs.replace(TRANSFER, account_sid="AC" + "9" * 32)
     assert run(server, foreign).outcome == "refused"
-    handler = LeaveHandler(server.config().server, Accounts(server.config()), lambda call_sid: True)
+    handler = LeaveHandler(server.config().server, Accounts(server.config()), lambda call_sid: None)
     broken = msgspec.structs.replace(job(TRANSFER), body="{}")
     assert handler.run(broken, 1).outcome == "invalid_arguments"
 

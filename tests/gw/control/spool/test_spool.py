@@ -52,6 +52,8 @@ def test_a_batch_is_the_oldest_entries_up_to_the_limit(spool: Spool) -> None:
         ("b", 1, b"other", -1),
     ]
     assert numbers(spool.batch(1)) == [1]
+    assert spool.latest(10) == spool.batch(10)
+    assert [(e.instance, e.n) for e in spool.latest(2)] == [("a", 2), ("b", 1)]
     assert spool.backlog() == 3
 
 

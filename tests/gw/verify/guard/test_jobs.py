@@ -255,8 +255,9 @@ def test_every_law_catches_a_mutant() -> None:
 RUN = f"{leave.__name__}:LeaveHandler.run"
 #: Defects of transfers, and the faults that expose them: each would dial twice, or report a transfer that did not begin.
 LEAVE_MUTANTS = (
-    (Change(RUN, "not self._still_has_stream(job.call_sid)", "False"), DONE_ONCE, "control killed"),
-    (Change(RUN, "not self._still_has_stream(job.call_sid)", "True"), TOLD_TRULY, "control killed"),
+    (Change(RUN, "not self._still_has_stream(job)", "False"), DONE_ONCE, "control killed"),
+    (Change(RUN, "not self._still_has_stream(job)", "True"), TOLD_TRULY, "control killed"),
+    (Change(f"{leave.__name__}:LeaveHandler._still_has_stream", "began_at <= job.at", "True"), DONE_ONCE, "control killed"),
     (Change(RUN, 'Ended("unclear", "unknown_outcome", kept)', 'Ended("done", "ok", kept)'), TOLD_TRULY, "no answer"),
 )
 

@@ -16,7 +16,7 @@ from tests.deploy import names
 from tests.timing import scaled
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
-CASES = Path(__file__).with_name("alerts_test.yml")
+CASES = [Path(__file__).with_name(name) for name in ("alerts_test.yml", "alerts_of_hours_test.yml")]
 
 
 def _rules(name: str) -> list[dict]:
@@ -29,7 +29,7 @@ ALERTS = _rules("alerts.yml")
 _UP = re.compile(r"(absent\()?up\{")
 
 
-@pytest.mark.parametrize("arguments", [("check", "config", str(FOLDER / "prometheus.yml")), ("test", "rules", str(CASES))])
+@pytest.mark.parametrize("arguments", [("check", "config", str(FOLDER / "prometheus.yml")), ("test", "rules", *map(str, CASES))])
 def test_promtool_accepts_the_files(arguments):
     promtool = debian.unpacked("promtool", "prometheus")
     done = subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=scaled(180), check=False)
@@ -38,7 +38,7 @@ def test_promtool_accepts_the_files(arguments):
 
 def test_every_alert_has_a_case_that_fires_and_one_that_does_not():
     fires, rests = set(), set()
-    for case in yaml.safe_load(CASES.read_text())["tests"]:
+    for case in [case for path in CASES for case in yaml.safe_load(path.read_text())["tests"]]:
         instances = set(re.findall(r'instance="(\w)"', str(case["input_series"])))
         for one in case.get("alert_rule_test", []):
             guilty = {alert["exp_labels"].get("instance") for alert in one["exp_alerts"]}

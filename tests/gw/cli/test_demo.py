@@ -15,6 +15,7 @@ import pytest
 
 from gw.twin import speech
 from tests.program import program
+from tests.timing import scaled
 
 COMMAND = program()
 #: Environment variable that a run and all its processes inherit.

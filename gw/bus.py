@@ -1,8 +1,8 @@
 """The messages between the media workers and the control process, and their wire format.
 
 Typed messages, length-prefixed msgpack, one Unix socket per worker. Every `Event` is numbered per worker instance; the worker
-keeps it until control acknowledges that the event is in its spool. `Hello`, `WorkerStatus`, `HubHold`, `Ask` and `JobsOpen` are
-neither numbered nor kept. A `Command` goes from control to a worker. Pure: bytes in, messages out.
+keeps it until control acknowledges that the event is in its spool. Other messages of a worker are neither numbered nor kept. A
+`Command` goes from control to a worker. Pure: bytes in, messages out.
 
     0        4                4 + length
     | length | msgpack message |          length: unsigned, big-endian, of the message
@@ -23,9 +23,9 @@ from gw.protocol.hooks.route_call import Decision
 
 #: Version of this code. A new field with a default, or a new kind of event, needs no new version: older code skips the field and
 #: keeps the event. A new kind of message does: older code ends the connection.
-VERSION: Final = 3
+VERSION: Final = 4
 #: The oldest version control accepts: during a reload, old workers run beside a new control process. Version 1 has no jobs,
-#: version 2 no AnsweredBy.
+#: version 2 no AnsweredBy, version 3 no ExpectStop.
 OLDEST_VERSION: Final = 2
 #: Size limit of a message: many times a webhook form or a long transcript.
 MAX_MESSAGE_BYTES: Final = 1 << 20
@@ -240,7 +240,14 @@ class JobCancelled(_Message, frozen=True):
     id: str
 
 
-FromWorker = Hello | WorkerStatus | HubHold | Numbered | Ask | JobsOpen | JobCancelled
+class StopExpected(_Message, frozen=True):
+    """The answer to ExpectStop. `kept`: the stream parameters that every stream of the call has."""
+
+    call_sid: str
+    kept: dict[str, str] = {}
+
+
+FromWorker = Hello | WorkerStatus | HubHold | Numbered | Ask | JobsOpen | JobCancelled | StopExpected
 
 # -- control to worker ------------------------------------------------------------------------------------------------
 
@@ -340,7 +347,14 @@ class AnsweredBy(_Message, frozen=True):
     verdict: str  # human | machine_end_beep | machine_end_silence | machine_end_other | fax | unknown
 
 
-Command = Ack | HangUp | Drain | Budget | Answer | VersionRefused | JobSettled | AnsweredBy
+class ExpectStop(_Message, frozen=True):
+    """An operator transfers the call: Twilio's `stop` within `for_s` is part of it. 0: the transfer was refused."""
+
+    call_sid: str
+    for_s: float
+
+
+Command = Ack | HangUp | Drain | Budget | Answer | VersionRefused | JobSettled | AnsweredBy | ExpectStop
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_worker: Final = msgspec.msgpack.Decoder(FromWorker)

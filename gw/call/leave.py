@@ -162,6 +162,14 @@ def settled_outcome(outcome: str, leave: Leave | None, *, accepted: bool) -> str
     return "completed" if accepted or leave is None or not leave.whisper else "declined"
 
 
+def caller_outcome(outcome: str, *, is_over: bool) -> str:
+    """Return the outcome, corrected if the caller left before the connection. `is_over`: the caller's call has ended.
+
+    Twilio reports the ringing that a caller ends as canceled or as no-answer, and a whisper as an unconnected leg.
+    """
+    return "canceled" if is_over and outcome in ("no-answer", "declined") else outcome
+
+
 def output_of(outcome: str) -> str:
     """Return the tool's output for the AI."""
     return _json({"status": outcome})

@@ -65,7 +65,7 @@ class Reason(StrEnum):
     IDLE_LIMIT = "idle_limit"  # silence on both legs for `media.idle_limit_s`
     DURATION_LIMIT = "duration_limit"  # `media.max_call_s` passed
     BUDGET = "budget"  # a limit of [budget] was reached
-    TRANSFERRED = "transferred"  # the agent transferred the caller
+    TRANSFERRED = "transferred"  # the agent or an operator transferred the caller
     DIGITS_SENT = "digits_sent"  # the call left the stream to send digits; it comes back
     MACHINE = "machine"  # an answering machine or a fax machine took an outbound call
     SHUTDOWN = "shutdown"  # the gateway stopped, and `server.stop_timeout_s` passed

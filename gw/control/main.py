@@ -175,7 +175,7 @@ class Control:
             note=audit.store,
         )
         hooks = event_hooks(config, page, store.call, spool, calls.is_owned, calls.is_over)
-        leaves = LeaveHandler(config.server, accounts, calls.stream_began_at)
+        leaves = LeaveHandler(config.server, accounts, calls.stream_began_at, server.expect_stop)
         routes = route_handler(config, page)
         outbound = self._outbound = Outbound(
             config,

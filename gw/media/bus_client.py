@@ -61,6 +61,8 @@ _RANKS: Final[tuple[tuple[type, ...], ...]] = (
     (bus.CallStarted, bus.CallEnded),
     (bus.StartRecording,),
 )
+#: Commands that are not about the bus itself.
+_FOR_WORKER: Final = bus.HangUp | bus.Drain | bus.Budget | bus.JobSettled | bus.AnsweredBy | bus.ExpectStop
 _RANK_OF: Final = {kind: rank for rank, kinds in enumerate(_RANKS) for kind in kinds}
 
 
@@ -129,6 +131,11 @@ class BusClient:
         """Give up a job, if control is connected; otherwise its result will be dropped. Never waits."""
         if self._transport is not None:
             self._transport.write(bus.pack(bus.JobCancelled(job_id)))
+
+    def confirm(self, expected: bus.StopExpected) -> None:
+        """Confirm an expected stop. Never waits: control is connected, it has just sent the command."""
+        if self._transport is not None:
+            self._transport.write(bus.pack(expected))
 
     def ask(self, call_sid: str, about: str, account_sid: str = "", *, key: str = "", outcome: str = "") -> bus.Answer | None:
         """Ask control, and wait at most ASK_S. None: no answer. Parameters as of `bus.Ask`."""
@@ -225,7 +232,7 @@ class BusClient:
                     elif isinstance(command, bus.Answer):
                         if (result := self._open.get(command.n)) is not None:
                             result.set(command)
-                    elif isinstance(command, bus.HangUp | bus.Drain | bus.Budget | bus.JobSettled | bus.AnsweredBy):
+                    elif isinstance(command, _FOR_WORKER):
                         self._on_command(command)
         finally:
             status_sender.kill(block=False)

@@ -96,7 +96,8 @@ class Call:
         self.uplink = self.ai.uplink
         facts = self.events.facts(start, agent_name, voice_at, route.variables)
         self._now_ms = partial(_call_ms, self._began_ms, self.events)
-        route_id = start.parameters.get("route", "")
+        route_id, carries = start.parameters.get("route", ""), carried(start.parameters)
+        self._kept = {**carries, **({"route": route_id} if route_id else {})}
         self.digits = CallDigits(context, self.events, self.uplink, guard, self.ending.on_crash)
         self.tools = CallTools(
             self.events,
@@ -107,7 +108,7 @@ class Call:
             self._now_ms,
             agent,
             route_id,
-            carried(start.parameters),
+            carries,
         )
         self.dialogue = CallDialogue(
             context,
@@ -264,10 +265,20 @@ class Call:
             self.dialogue.end(reason, detail)
         self.ending.end(reason, detail)
 
+    def expect_stop(self, for_s: float) -> dict[str, str]:
+        """Expect Twilio's `stop` for an operator's transfer. Returns the parameters that every stream of the call has."""
+        self.ending.expect_stop(for_s)
+        return self._kept
+
+    @property
+    def has_left(self) -> bool:
+        """True if the agent had the call leave its stream."""
+        return self.state.reason in LEFT and not self.ending.is_transferred
+
     def park(self) -> bool:
-        """Keep the AI's session, if the call left its stream and may return to it. Never waits."""
+        """Keep the AI's session if the agent had the call leave, for its return. Never waits."""
         wish = self.tools.leaves_for()
-        if self.state.reason not in LEFT or wish is None or not self.context.parked.has_room:
+        if not self.has_left or wish is None or not self.context.parked.has_room:
             return False
         parked = self.ai.park(self.dialogue.lifetime_ms(), wish)
         if parked is None:
@@ -279,7 +290,7 @@ class Call:
         """Report how the call went, once its greenlets are gone."""
         ending, downlink = self.ending, self.downlink
         reason = self.state.reason or Reason.INTERNAL_ERROR
-        self.tools.on_end(reason)
+        self.tools.on_end(has_left=self.has_left)
         heard_frames = downlink.pacer.heard_frames(ending.ended_s)
         self.report_turns(self.turns.on_end(downlink.playout.outcomes(heard_frames)))
         self.uplink.on_end()

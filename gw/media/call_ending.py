@@ -46,6 +46,8 @@ class CallEnding:
         self._events = events
         self._wake = wake
         self._until_s: float | None = None  # the bound of a transfer that was requested
+        self._stop_until_s = 0.0  # until then Twilio's `stop` is an operator's transfer
+        self.is_transferred = False  # by an operator
         self.had_dead_air = False  # the caller waited too long in silence for an answer
         self.over = EndEvent()  # set by `end`
         self.ended_s = 0.0  # monotonic; the report leaves out everything later
@@ -78,6 +80,10 @@ class CallEnding:
         if self._until_s is not None and now_s > self._until_s:
             self.end(Reason.FALLBACK_TRANSFER, self.detail)
 
+    def expect_stop(self, for_s: float) -> None:
+        """Take Twilio's `stop` within this time for an operator's transfer."""
+        self._stop_until_s = monotonic() + for_s
+
     def end(self, reason: Reason, detail: str = "", *, speak: bool = True) -> None:
         """End now. Idempotent; never waits; RX wakes and closes.
 
@@ -88,6 +94,8 @@ class CallEnding:
             if reason is not Reason.FALLBACK_TRANSFER:
                 detail = f"{self.detail}; then {reason.value}"
             reason = Reason.FALLBACK_TRANSFER
+        if reason is Reason.CALLER_HANGUP and monotonic() < self._stop_until_s:  # Twilio's `stop` is the same for both
+            reason, detail, self.is_transferred = Reason.TRANSFERRED, "an operator transferred the caller", True
         if not self._state.end(reason):
             return
         self.ended_s, self.ended_at = monotonic(), time.time()

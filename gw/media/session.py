@@ -148,6 +148,10 @@ class Session:
             log.exception("a verdict failed", extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value})
             self.end(Reason.INTERNAL_ERROR, f"verdict: {type(error).__name__}: {error}"[:500])
 
+    def expect_stop(self, for_s: float) -> dict[str, str]:
+        """Expect Twilio's `stop` for an operator's transfer. Returns the parameters that every stream of the call has."""
+        return self._call.expect_stop(for_s) if self._call is not None else {}
+
     def check_or_end(self, now_s: float) -> None:
         """Check this call, and end it if the check itself fails. Never raises, so the watchdog reaches the next call."""
         try:

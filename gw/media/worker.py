@@ -239,6 +239,9 @@ class Worker:
         elif isinstance(command, bus.AnsweredBy):
             if (call := self.context.calls.get(command.call_sid)) is not None:
                 call.on_answered_by(command.verdict)
+        elif isinstance(command, bus.ExpectStop):
+            call = self.context.calls.get(command.call_sid)
+            self._bus.confirm(bus.StopExpected(command.call_sid, {} if call is None else call.expect_stop(command.for_s)))
         elif isinstance(command, bus.HangUp):
             call = self.context.calls.get(command.call_sid)
             if call is not None:

@@ -188,7 +188,7 @@ def test_a_caller_who_leaves_while_it_rings_is_not_called_back(run: Run) -> None
     one = run["hung_up"]
     (dialled,) = run.dialled("hung_up")
     assert dialled.status == "canceled"
-    assert one.row["reason"] == "transferred"
+    assert one.row["reason"] == "caller_hangup"
     assert [note["status"] for note in one.events("transfer_ended")] == ["canceled"]
 
 

@@ -97,6 +97,7 @@ from_worker = st.one_of(
     st.builds(bus.Ask, n=number, call_sid=text, about=text),
     st.builds(bus.JobsOpen, call_sid=text, ids=st.lists(text, max_size=3)),
     st.builds(bus.JobCancelled, id=text),
+    st.builds(bus.StopExpected, call_sid=text, kept=st.dictionaries(text, text, max_size=3)),
 )
 commands = st.one_of(
     st.builds(bus.Ack, n=number),
@@ -106,6 +107,7 @@ commands = st.one_of(
     st.builds(bus.VersionRefused, version=number, why=text),
     st.builds(bus.JobSettled, id=text, call_sid=text, outcome=text, output=text),
     st.builds(bus.AnsweredBy, call_sid=text, verdict=text),
+    st.builds(bus.ExpectStop, call_sid=text, for_s=real),
     st.builds(
         bus.Answer,
         n=number,
@@ -131,8 +133,8 @@ def pieces(stream: bytes, cuts: list[int]) -> Iterator[bytes]:
 def test_the_strategies_cover_every_message() -> None:
     assert {kind.__name__ for kind in bus._Message.__subclasses__()} == {
         *("CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "Usage", "CallEvent", "Webhook", "JobWanted"),
-        *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ask", "JobsOpen", "JobCancelled"),
-        *("Ack", "HangUp", "Drain", "Budget", "Answer", "VersionRefused", "JobSettled", "AnsweredBy"),
+        *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ask", "JobsOpen", "JobCancelled", "StopExpected"),
+        *("Ack", "HangUp", "Drain", "Budget", "Answer", "VersionRefused", "JobSettled", "AnsweredBy", "ExpectStop"),
     }
 
 

@@ -247,9 +247,9 @@ def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
 def transfer(settings: Settings, call_sid: str, to: str, warm: bool, summary: str, as_json: bool) -> None:
     """Transfer a live call: Twilio disconnects the agent and dials the other number.
 
-    The agent's part ends with the reason caller_hangup and an event `transferred`; a recording of the call continues. With --warm
-    the caller hears ringing until the callee accepts; calls explain shows the outcome. Needs the running gateway and Twilio
-    credentials. Exit code 1 if Twilio fails or refuses.
+    The agent's part ends with the reason transferred; a recording of the call continues. With --warm the caller hears ringing
+    until the callee accepts; calls explain shows the outcome. Needs the running gateway and Twilio credentials. Exit code 1 if
+    Twilio fails or refuses.
     """
     if summary and not warm:
         raise click.UsageError("--summary needs --warm: without it the callee is connected as it answers")
@@ -257,7 +257,8 @@ def transfer(settings: Settings, call_sid: str, to: str, warm: bool, summary: st
     sid = whole_sid(settings, call_sid)
     more = {"warm": True, "summary": summary} if warm else {}
     answer = settings.act("transfer", timeout_s=ACT_S, call_sid=sid, to=to, **more)
-    print_answer(answer, f"{sid} is transferred to {to}.", as_json=as_json)
+    rings = f"The telephone of {to} rings; gateway.py calls explain {sid} shows the outcome."
+    print_answer(answer, rings if warm else f"{sid} is transferred to {to}.", as_json=as_json)
 
 
 @calls.command(

@@ -355,13 +355,16 @@ def _left(call: CallDetails) -> Iterator[Finding]:
 def _end(call: CallDetails) -> Iterator[Finding]:
     if call.reason is None:
         return
-    sentence = f"The call ended as {call.reason}: {ENDINGS.get(call.reason, 'a reason unknown to this version')}"
+    words = ENDINGS.get(call.reason, "a reason unknown to this version")
+    if call.reason == Reason.CALLER_HANGUP and call.detail:  # more precise
+        words = call.detail
+    sentence = f"The call ended as {call.reason}: {words}"
     weight: Weight = "good" if call.result == "success" else "bad"
     if weight == "good" and any(finding.weight == "bad" for finding in _dead_air(call)):
         weight = "odd"
     if call.reason in (Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.BUDGET, Reason.SHUTDOWN):
         weight = "odd"
-    detail = f" ({call.detail})" if call.detail else ""
+    detail = f" ({call.detail})" if call.detail and words != call.detail else ""
     yield Finding(weight, "the end", f"{sentence}{detail}.")
 
 

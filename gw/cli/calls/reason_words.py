@@ -59,7 +59,7 @@ ENDINGS: Final[dict[str, str]] = {
     Reason.AI_BAD_WEBSOCKET: "the AI broke the websocket protocol",
     Reason.AI_FRAME_FLOOD: "the AI sent a flood of control frames or small fragments",
     Reason.AI_WRONG_FORMAT: "the AI did not confirm mu-law in both directions",
-    Reason.TRANSFERRED: "the agent transferred the caller to another party",
+    Reason.TRANSFERRED: "the caller was transferred to another party",
     Reason.DIGITS_SENT: "the call left its stream to send digits",
     Reason.FALLBACK_TRANSFER: "the AI failed permanently, and the caller was transferred",
     Reason.FALLBACK_GOODBYE: "the AI failed permanently, and the caller heard the goodbye",

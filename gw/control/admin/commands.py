@@ -26,6 +26,7 @@ from gw.control.admin.audit import Audit
 from gw.control.admin.server import Command, CommandError, NoArguments, acts, reads
 from gw.control.bus.server import BusServer
 from gw.control.jobs import lifecycle
+from gw.control.jobs.leave import UNCLEAR
 from gw.control.jobs.service import Jobs
 from gw.control.outbound.list_file import variables_problems
 from gw.control.outbound.plan import FINAL
@@ -253,9 +254,12 @@ class AdminCommands:
         if not self._bus.calls.is_owned(args.call_sid):
             self._refuse_ended(args.call_sid)
         account = self._account_of(args.call_sid)
+        self._bus.expect_stop(args.call_sid, True)
         try:
             account.rest.redirect_call(args.call_sid, twiml.dial(args.to), bound_s=ACT_S)
         except RestError as error:
+            if error.kind not in UNCLEAR:
+                self._bus.expect_stop(args.call_sid, False)
             raise CommandError(_code_of(error), f"Twilio did not transfer the call: {error}") from error
         self._audit.store(args.call_sid, "transferred", to=args.to)
         return {"call_sid": args.call_sid, "to": args.to}
@@ -300,7 +304,7 @@ class AdminCommands:
         try:
             call_sid = account.rest.create_call(request)
         except RestError as error:
-            unclear = "; it may ring anyway" if error.kind in ("timeout", "server") else ""
+            unclear = "; it may ring anyway" if error.kind in UNCLEAR else ""
             raise CommandError("failed", f"Twilio did not place the call: {error}{unclear}") from error
         return {"call_sid": call_sid, "to": args.to, "from": args.caller, "agent": args.agent, "account": account.name}
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import gevent
 import gevent.pool
 import gevent.server
+from gevent.event import AsyncResult
 
 from gw import bus
 from gw.call.state import Reason
@@ -53,6 +54,10 @@ MAX_ANSWERS: Final = 1000
 REFUSED_S: Final = 1.0
 #: A refused worker that has not reconnected for this long has ended, or was replaced.
 REFUSED_FOR_S: Final = 30.0
+#: Time in which Twilio's `stop` is an operator's transfer: above the bound on the request (`gw.control.admin.commands`).
+STOP_S: Final = 15.0
+#: Time for a worker's confirmation that it expects a stop.
+EXPECT_S: Final = 1.0
 #: From a failed commit to the close of the worker's connection: it limits the rate of retries.
 FAILED_COMMIT_S: Final = 1.0
 
@@ -81,6 +86,7 @@ class BusServer:
         self._results: Callable[[bus.JobsOpen], Sequence[bus.JobSettled]] = lambda open_jobs: ()
         self._cancel: Callable[[str], None] = lambda job_id: None
         self._answers = gevent.pool.Pool(MAX_ANSWERS)
+        self._expected: dict[str, AsyncResult[Mapping[str, str]]] = {}  # by call: a worker is asked to expect its stop
         self._draining = False
         self.spool_problem = ""  # why the last commit failed; empty after a success
         self._version_problem = ""  # the worker last refused for its version; empty after REFUSED_FOR_S
@@ -170,6 +176,26 @@ class BusServer:
         """Send the call's worker Twilio's verdict on the party that answered. Returns False when no connected worker owns it."""
         worker = self._owner(call_sid)
         return worker is not None and worker.version >= 3 and self._send(call_sid, bus.AnsweredBy(call_sid, verdict))
+
+    def expect_stop(self, call_sid: str, on: bool) -> Mapping[str, str]:
+        """Have the call's worker take Twilio's `stop` for a transfer, within STOP_S, or no longer.
+
+        Returns: the parameters that every stream of the call has, once the worker expects the stop. Empty without a worker that
+        answers within EXPECT_S: the call ends as hung up by the caller.
+        """
+        worker = self._owner(call_sid)
+        if worker is None or worker.version < 4 or not self._send(call_sid, bus.ExpectStop(call_sid, STOP_S if on else 0.0)):
+            return {}
+        if not on:
+            return {}
+        expected = self._expected.setdefault(call_sid, AsyncResult())
+        try:
+            return expected.get(timeout=EXPECT_S) or {}
+        except gevent.Timeout:
+            log.warning("a worker did not confirm a transfer in time", extra={"call_sid": call_sid})
+            return {}
+        finally:
+            self._expected.pop(call_sid, None)
 
     def drain(self, on: bool) -> int:
         """Send a drain, or its end, to every worker, also to those that connect later. Returns the number sent now."""
@@ -296,6 +322,9 @@ class BusServer:
         for question in questions:  # after the events that came with it
             if isinstance(question, bus.JobCancelled):
                 self._cancel(question.id)
+            elif isinstance(question, bus.StopExpected):
+                if (expected := self._expected.get(question.call_sid)) is not None:
+                    expected.set(question.kept)
             elif not self._answers.full():  # otherwise the worker's wait for the answer ends
                 self._answers.spawn(self._reply, link, question)
 
@@ -392,7 +421,7 @@ class Sorted(NamedTuple):
 
     highest: int
     fresh: list[bus.Numbered | bus.Unreadable]
-    questions: list[bus.Ask | bus.JobsOpen | bus.JobCancelled]
+    questions: list[bus.Ask | bus.JobsOpen | bus.JobCancelled | bus.StopExpected]
 
 
 def sort_messages(worker: WorkerRecord, last: int, messages: Sequence[FromWorker]) -> Sorted:
@@ -402,7 +431,7 @@ def sort_messages(worker: WorkerRecord, last: int, messages: Sequence[FromWorker
     """
     highest = 0
     fresh: list[bus.Numbered | bus.Unreadable] = []
-    questions: list[bus.Ask | bus.JobsOpen | bus.JobCancelled] = []
+    questions: list[bus.Ask | bus.JobsOpen | bus.JobCancelled | bus.StopExpected] = []
     for message in messages:
         match message:
             case bus.Numbered() | bus.Unreadable():
@@ -413,7 +442,7 @@ def sort_messages(worker: WorkerRecord, last: int, messages: Sequence[FromWorker
                     log.warning("worker %d skips from event %d to %d", worker.index, last, message.n)
                 last = message.n
                 fresh.append(message)
-            case bus.Ask() | bus.JobsOpen() | bus.JobCancelled():
+            case bus.Ask() | bus.JobsOpen() | bus.JobCancelled() | bus.StopExpected():
                 questions.append(message)
             case bus.WorkerStatus():
                 worker.status = message

@@ -58,8 +58,6 @@ LOOK_S: Final = 1.0
 RESUME_S: Final = 20.0
 #: The same after a transfer: the longest ringing and whisper come before.
 TRANSFER_S: Final = 180.0
-#: Between the request for an operator's transfer and the end of the stream.
-LEFT_S: Final = 10.0
 #: Two times of one moment: the store has microseconds.
 _SAME_S: Final = 0.001
 _HOUR_S: Final = 3600.0
@@ -256,19 +254,27 @@ def state_of(
         return "wait" if first is None else "stale" if first < draft.at - _SAME_S else "ready"
     if draft.type == "call.ended":
         resumed = any(event.kind == "resumed" and event.at > draft.at for event in details.events)
-        if owned or resumed or (details.ended_at is not None and details.ended_at > draft.at + _SAME_S):
+        ended_later = details.ended_at is not None and details.ended_at > draft.at + _SAME_S
+        if owned or resumed or (ended_later and not _left_ringing(details)):
             return "stale"
         may_resume = not over and now < draft.at + _may_return_s(draft, details)
         return "wait" if details.ended_at is None or may_resume else "ready"
     return "ready"
 
 
+def _left_ringing(details: CallDetails) -> bool:
+    """Return whether the call's end is that the caller left a transfer: no stream ended then."""
+    ended_at = details.ended_at or 0.0
+    return any(event.kind == "transfer_ended" and abs(event.at - ended_at) <= _SAME_S for event in details.events)
+
+
 def _may_return_s(draft: Draft, details: CallDetails) -> float:
     """Return how long after the end of a stream the call may continue on another one."""
     reason = draft.data.get("reason")
-    left = any(event.kind == "leaving" and -LEFT_S < event.at - draft.at < LEFT_S for event in details.events)
-    if reason != Reason.TRANSFERRED and not (left and reason == Reason.CALLER_HANGUP):  # an operator's transfer
+    if reason != Reason.TRANSFERRED:
         return RESUME_S if reason in RESUMABLE else 0.0
+    if any(event.kind == "transferred" for event in details.events):  # by an operator, without a way back
+        return 0.0
     ends = [event.data.get("status") for event in details.events if event.kind == "transfer_ended" and event.at > draft.at]
     return 0.0 if ends and ends[-1] in ("completed", "canceled") else TRANSFER_S
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote, urlencode
 
 import gevent
+import msgspec
 
 from gw.call.leave import KIND, SEND_DIGITS, Leave, decode_leave, encode_leave, without_digits
 from gw.config import Server
@@ -39,8 +40,8 @@ LOOK_S: Final = 0.05
 #: Pause before a request that Twilio did not process is sent again.
 RETRY_S: Final = 0.3
 _AGAIN: Final = ("busy", "unreachable")
-#: After these the call may have left its stream.
-_UNCLEAR: Final = ("timeout", "server")
+#: After these Twilio may have carried out the request.
+UNCLEAR: Final = ("timeout", "server")
 _OVER: Final = ("gone", "not_in_progress")
 
 
@@ -52,11 +53,18 @@ class LeaveHandler:
     capacity: Final = CAPACITY
     limit_s: Final = LIMIT_S
 
-    def __init__(self, server: Server, accounts: Accounts, stream_began_at: Callable[[str], float | None]) -> None:
-        """`stream_began_at`: of the call's stream at a worker, epoch seconds; None without one."""
+    def __init__(
+        self,
+        server: Server,
+        accounts: Accounts,
+        stream_began_at: Callable[[str], float | None],
+        expect_stop: Callable[[str, bool], Mapping[str, str]] = lambda call_sid, on: {},
+    ) -> None:
+        """`stream_began_at`: of the call's stream at a worker, epoch seconds; None without one. `expect_stop`: see `BusServer`."""
         self._server = server
         self._accounts = accounts
         self._stream_began_at = stream_began_at
+        self._expect_stop = expect_stop
 
     def repeats(self, job: Job) -> float | None:
         return AGAIN_S
@@ -72,6 +80,10 @@ class LeaveHandler:
         account = self._accounts.of(leave.account_sid)
         if account is None:
             return _failed("refused", "The gateway has no Twilio credentials for this call.")
+        is_operators = not leave.call_id
+        if is_operators:
+            carried = dict(self._expect_stop(job.call_sid, True))
+            leave = msgspec.structs.replace(leave, route=carried.pop("route", ""), carried=carried)
         document = self._document(job.call_sid, leave)
         while True:
             left_s = max(RETRY_S, job.deadline_at - time.time())
@@ -82,8 +94,10 @@ class LeaveHandler:
                     gevent.sleep(RETRY_S)
                     continue
                 log.warning("a call does not leave its stream: %s", error, extra={"call_sid": job.call_sid})
-                if error.kind in _UNCLEAR:
+                if error.kind in UNCLEAR:
                     return Ended("unclear", "unknown_outcome", kept)
+                if is_operators:
+                    self._expect_stop(job.call_sid, False)
                 if error.kind in _OVER:
                     return _failed("refused", "The call is over.")
                 return _failed("unavailable", "The telephone system did not take the request.")

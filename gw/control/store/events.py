@@ -3,7 +3,8 @@
 A batch is one transaction. Every event first becomes a bounded row of its table; then each table takes its rows in one upsert in
 which the first value of a column stays and later ones only fill gaps (COALESCE). The end of a call is the exception: the latest
 wins, but an end that leaves the caller on the line (`gw.call.resume.RESUMABLE`) never replaces one after which no stream follows:
-it is an older stream's. Webhooks become rows of `events` only; the recorder decides their effect on recordings.
+it is an older stream's. A caller who leaves a transfer ends the call after its last stream. Webhooks become rows of `events`
+only; the recorder decides their effect on recordings.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gw import bus
 from gw.call.cost.usage import KINDS, Used
 from gw.call.quality import Quality
 from gw.call.resume import RESUMABLE
-from gw.call.state import Reason
+from gw.call.state import Reason, result_of
 from gw.control.rows import CallRow, EventRow, QualityRow, Scalar, TurnRow, UsageRow
 from gw.control.store import tables
 from gw.control.store.tables import DAY_CHARS, DETAIL_CHARS, NUMBER_CHARS, SID_CHARS, TEXT_CHARS, calls
@@ -95,6 +96,8 @@ class Rows:
                 self._event(stamped, call_sid, f"webhook_{webhook.kind}", webhook.at, webhook.fields)
             case bus.CallEvent() as event:
                 self._event(stamped, event.call_sid, event.kind, event.at, event.data)
+                if event.kind == "transfer_ended" and event.data.get("status") == "canceled":
+                    self._left(stamped, event)
             case bus.JobWanted():
                 pass  # a row of the spool, which has no place in the store
             case event if not event.call_sid:
@@ -169,6 +172,15 @@ class Rows:
         self._used(event.call_sid, event.stream_sid, event.used)
         if event.reason != Reason.WORKER_LOST:  # a lost worker measured nothing to its end
             self.quality.append(self._quality(event.call_sid, event.quality))
+
+    def _left(self, stamped: Stamped, event: bus.CallEvent) -> None:
+        """End the call of a caller who left a transfer: its stream ended as transferred."""
+        self._call(stamped, event.call_sid)
+        reason, target = Reason.CALLER_HANGUP, event.data.get("target") or "the callee"
+        text = self.fit.text(f"the caller hung up before the transfer to {target} was connected", DETAIL_CHARS)
+        self.ends.append(
+            End(self.fit.text(event.call_sid, SID_CHARS), self.fit.moment(event.at), True, reason, result_of(reason), text)
+        )
 
     def _quality(self, call_sid: str, quality: Quality) -> CallQuality:
         values: dict[str, Any] = {}

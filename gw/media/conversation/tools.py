@@ -34,8 +34,7 @@ from gw.call.leave import (
     output_of,
     transfer_of,
 )
-from gw.call.resume import LEFT, Resumed
-from gw.call.state import Reason
+from gw.call.resume import Resumed
 from gw.call.tool_calls import MCP_PREFIX, ToolCalls, ToolRecord
 from gw.config import Agent, Say, Tool
 from gw.errors import ProtocolError
@@ -298,10 +297,10 @@ class CallTools:
         """Return the wish that control carries out by ending the stream; None without one."""
         return next((wish for call_id, wish in self._wishes.items() if self.calls.get(call_id).is_open), None)
 
-    def on_end(self, reason: Reason) -> None:
+    def on_end(self, *, has_left: bool) -> None:
         """Give up a wish to leave a stream that ended for another reason."""
         wish = self.leaves_for()
-        if wish is not None and reason not in LEFT:
+        if wish is not None and not has_left:
             self._events.cancel_job(self.calls.job_id(wish.call_id))
 
     def on_return(self, resumed: Resumed, left: str, parked: Leave | None) -> None:

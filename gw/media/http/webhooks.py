@@ -25,7 +25,7 @@ import gevent
 
 from gw import bus
 from gw.call.guard import HEARD, is_unrecorded
-from gw.call.leave import is_key, outcome_of
+from gw.call.leave import caller_outcome, is_key, outcome_of
 from gw.call.quality import Quality
 from gw.call.resume import RESUMABLE, NextStep, Resumed, is_normal, next_step
 from gw.call.state import Reason, result_of
@@ -421,14 +421,15 @@ class Webhooks:
         """
         context, call_sid, name = self._context, fields["CallSid"], self._name(fields)
         answer = self._ask_again(call_sid, "left", self._account_sid(fields), key=key, outcome=outcome_of(fields))
-        outcome = answer.outcome if answer is not None else outcome_of(fields)
+        is_over = fields.get("CallStatus") in CALL_OVER
+        outcome = caller_outcome(answer.outcome if answer is not None else outcome_of(fields), is_over=is_over)
         if is_new and outcome in context.cells.transfers:
             context.cells.transfers[outcome].add()
             target = answer.text if answer is not None else ""
             context.emit(bus.CallEvent(call_sid, "transfer_ended", time.time(), {"target": target, "status": outcome}))
             log.info("a transfer ended: %s", outcome, extra={"call_sid": call_sid})
         step = NextStep(answer.step) if answer is not None and answer.step else NextStep.GOODBYE
-        if fields.get("CallStatus") in CALL_OVER or step is NextStep.HANG_UP:
+        if is_over or step is NextStep.HANG_UP:
             self._on_over(name)
             return "200 OK", twiml.hangup()
         agent_name = (answer.agent if answer is not None else "") or "default"

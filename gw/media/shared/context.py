@@ -140,6 +140,9 @@ class OpenCall(Protocol):
     def on_answered_by(self, verdict: str) -> None:
         """Take Twilio's verdict on the party that answered. Never waits."""
 
+    def expect_stop(self, for_s: float) -> dict[str, str]:
+        """Expect Twilio's `stop` for an operator's transfer. Returns the parameters that every stream of the call has."""
+
     @property
     def is_announced(self) -> bool:
         """True once the caller has heard that the call is recorded, or need not."""

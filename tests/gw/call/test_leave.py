@@ -8,6 +8,7 @@ import pytest
 
 from gw.call.leave import (
     Leave,
+    caller_outcome,
     decode_leave,
     digits_of,
     encode_leave,
@@ -76,6 +77,12 @@ def test_a_leg_without_a_report_is_connected_if_it_was_accepted() -> None:
     assert settled_outcome("ended", whispered, accepted=True) == "completed"
     assert settled_outcome("ended", WISH, accepted=False) == settled_outcome("ended", None, accepted=False) == "completed"
     assert settled_outcome("busy", whispered, accepted=True) == "busy"
+
+
+def test_a_caller_who_left_before_the_connection_canceled_the_transfer() -> None:
+    ends = {"no-answer": "canceled", "declined": "canceled", "canceled": "canceled", "completed": "completed", "busy": "busy"}
+    assert {end: caller_outcome(end, is_over=True) for end in ends} == ends
+    assert {end: caller_outcome(end, is_over=False) for end in ends} == {end: end for end in ends}
 
 
 def test_an_unreadable_wish_is_an_error() -> None:

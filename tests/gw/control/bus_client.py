@@ -61,6 +61,10 @@ class BusClient:
         self.socket.sendall(data)
         return self._n
 
+    def confirm(self, call_sid: str, **kept: str) -> None:
+        """Confirm that a stop is expected."""
+        self.socket.sendall(bus.pack(bus.StopExpected(call_sid, kept)))
+
     def status(self, **fields: object) -> None:
         values = {"calls": 0, "draining": False, "unacked": 0, "lateness_p99_s": 0.0, "hold_max_s": 0.0, **fields}
         self.socket.sendall(bus.pack(bus.WorkerStatus(**values)))  # type: ignore[arg-type]

@@ -127,3 +127,30 @@ def test_each_state_of_a_call_is_counted(active: Maker) -> None:
     call.end(Reason.AI_HANGUP)
     assert not any(cell.value for cell in cells.values())
     assert len(cells) == len(CALLS.labels["state"])
+
+
+def test_a_stop_that_is_expected_is_an_operators_transfer(active: Maker, emitted: list[bus.Event]) -> None:
+    call = active()
+    assert call.expect_stop(30.0) == {}
+    call.end(Reason.CALLER_HANGUP)
+    assert (call.state.reason, call.ending.result) == (Reason.TRANSFERRED, Result.SUCCESS)
+    assert not call.has_left, "the agent has not asked for it"
+    call.report_end()
+    (ended,) = [event for event in emitted if isinstance(event, bus.CallEnded)]
+    assert (ended.reason, ended.detail, ended.speak) == ("transferred", "an operator transferred the caller", False)
+
+
+@pytest.mark.parametrize("for_s", [0.0, -1.0])
+def test_a_stop_after_a_refused_or_late_transfer_is_a_hangup(active: Maker, for_s: float) -> None:
+    call = active()
+    call.expect_stop(30.0)
+    call.expect_stop(for_s)
+    call.end(Reason.CALLER_HANGUP)
+    assert (call.state.reason, call.ending.is_transferred) == (Reason.CALLER_HANGUP, False)
+
+
+def test_only_a_stop_is_a_transfer(active: Maker) -> None:
+    call = active()
+    call.expect_stop(30.0)
+    call.end(Reason.PHONE_LOST)
+    assert call.state.reason is Reason.PHONE_LOST

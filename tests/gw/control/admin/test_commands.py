@@ -18,7 +18,7 @@ from gw.control.admin import commands
 from gw.control.admin.audit import Audit
 from gw.control.admin.commands import AdminCommands
 from gw.control.admin.server import CommandError
-from gw.control.bus.server import BusServer
+from gw.control.bus.server import STOP_S, BusServer
 from gw.control.calls.registry import Calls
 from gw.control.jobs.leave import LeaveHandler
 from gw.control.jobs.service import Jobs
@@ -246,10 +246,11 @@ def test_an_open_call_without_worker_and_credentials_cannot_be_ended(make: Make)
 
 def test_a_transfer_is_done_by_twilio_and_stored(make: Make) -> None:
     rig = make()
-    rig.worker(CALL)
+    worker = rig.worker(CALL)
     rig.twilio.posts.append(Answer(200, {"sid": CALL, "status": "in-progress"}))
     assert rig.ask("transfer", call_sid=CALL, to="+15551234567") == {"call_sid": CALL, "to": "+15551234567"}
     assert "<Number>+15551234567</Number>" in rig.twilio.seen[0].form["Twiml"][0]
+    assert worker.command() == bus.ExpectStop(CALL, STOP_S)
     assert rig.notified == [True]
     (kept,) = rig.spool.batch(10)
     event = bus.decode_event(kept.body)
@@ -260,12 +261,13 @@ def test_a_transfer_is_done_by_twilio_and_stored(make: Make) -> None:
 def test_a_refused_transfer_has_a_code(make: Make) -> None:
     rig = make()
     rig.known(OTHER, ended=True)
-    rig.worker(CALL)
-    rig.twilio.posts += [refusal(404, 20404), refusal(401, 20003)]
+    worker = rig.worker(CALL)
+    rig.twilio.posts += [refusal(404, 20404), refusal(401, 20003), refusal(500, 0)]
     for call_sid, to, code in (
         (OTHER, "+15551234567", "not_found"),
         ("CA9", "+15551234567", "not_found"),
         (CALL, "+15551234567", "not_found"),
+        (CALL, "+15551234567", "failed"),
         (CALL, "+15551234567", "failed"),
         (CALL, "0049 123", "bad_request"),
     ):
@@ -273,6 +275,8 @@ def test_a_refused_transfer_has_a_code(make: Make) -> None:
             rig.ask("transfer", call_sid=call_sid, to=to)
         assert caught.value.code == code
     assert rig.spool.backlog() == 0
+    asked = [bus.ExpectStop(CALL, for_s) for for_s in (STOP_S, 0.0, STOP_S, 0.0, STOP_S)]
+    assert [worker.command() for _ in asked] == asked, "after Twilio's error 500 the stream may end"
 
 
 def test_a_call_is_placed_with_the_agents_webhook(make: Make) -> None:

@@ -472,6 +472,32 @@ def test_a_result_reaches_the_worker_of_its_call_only(rig: Rig) -> None:
     assert other.command() == bus.Ack(1)
 
 
+def test_a_worker_confirms_that_it_expects_a_stop(rig: Rig) -> None:
+    client = BusClient(rig.path, calls=[CALL])
+    until(lambda: rig.calls.is_owned(CALL))
+    asked = gevent.spawn(rig.server.expect_stop, CALL, True)
+    assert client.command() == bus.ExpectStop(CALL, server.STOP_S)
+    client.confirm(CALL, route="r1")
+    assert asked.get(timeout=scaled(10.0)) == {"route": "r1"}
+    assert rig.server.expect_stop(CALL, False) == {}
+    assert client.command() == bus.ExpectStop(CALL, 0.0)
+    client.confirm(CALL)  # nothing waits for it
+    client.await_ack(client.send(digit(1)))
+
+
+def test_no_stop_is_expected_by_an_older_worker_or_without_an_answer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "EXPECT_S", 0.1)
+    assert rig.server.expect_stop(CALL, True) == {}
+    BusClient(rig.path, instance="w1-1", index=1, calls=[OTHER])
+    older = BusClient(rig.path, hello=False)
+    older.socket.sendall(bus.pack(bus.Hello(0, "w0-1", os.getpid(), [CALL], 3)))
+    until(lambda: rig.calls.owned() == {CALL, OTHER})
+    assert rig.server.expect_stop(OTHER, True) == {}
+    assert rig.server.expect_stop(CALL, True) == {}
+    older.send(digit(1))
+    assert older.command() == bus.Ack(1), "it would end its connection on an unknown command"
+
+
 @pytest.mark.parametrize("version", [0, 1, bus.VERSION + 1])
 def test_a_worker_of_another_version_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     monkeypatch.setattr(server, "REFUSED_S", 0.1)

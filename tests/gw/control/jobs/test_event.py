@@ -226,6 +226,23 @@ def test_a_stream_that_resumes_is_neither_a_start_nor_an_end() -> None:
     assert state_of(draft("tool.called", BEGAN), None, BEGAN, owned=True) == "wait"
 
 
+def test_a_call_that_was_transferred_ends_once_its_way_back_is_closed() -> None:
+    def at(kind: str, at: float, **data: Any) -> EventRow:
+        return EventRow(call_sid="CA1", kind=kind, at=at, data=data, instance="w", n=4)
+
+    def state(now: float, *events: EventRow, ended_at: float = BEGAN + 60) -> str:
+        details = CallDetails(**{**_fields(), "events": list(events), "ended_at": ended_at, "reason": "transferred"})
+        return state_of(draft("call.ended", BEGAN + 60, reason="transferred"), details, now, owned=False)
+
+    assert state(BEGAN + 100) == "wait"
+    assert state(BEGAN + 100, at("transferred", BEGAN + 59)) == "ready", "by an operator, without a way back"
+    assert state(BEGAN + 100, at("transfer_ended", BEGAN + 99, status="busy")) == "wait", "the caller comes back"
+    assert state(BEGAN + 100, at("transfer_ended", BEGAN + 99, status="completed")) == "ready"
+    left = at("transfer_ended", BEGAN + 99, status="canceled")
+    assert state(BEGAN + 100, left, ended_at=BEGAN + 99) == "ready", "the caller left during the ringing"
+    assert state(BEGAN + 100, left, ended_at=BEGAN + 150) == "stale", "a later stream ended"
+
+
 def _fields() -> dict[str, Any]:
     return {name: getattr(DETAILS, name) for name in DETAILS.__struct_fields__}
 

@@ -34,9 +34,23 @@ def job(leave: Leave, left_s: float = 5.0) -> Job:
     return lifecycle.want("1", module.KIND, CALL, encode_leave(leave), deadline_at=now + left_s, now=now)
 
 
-def run(server: ScriptedRest, leave: Leave, attempt: int = 1, *, began_at: float | None = 0.0, left_s: float = 5.0) -> Ended:
+def run(
+    server: ScriptedRest,
+    leave: Leave,
+    attempt: int = 1,
+    *,
+    began_at: float | None = 0.0,
+    left_s: float = 5.0,
+    expected: list[bool] | None = None,
+) -> Ended:
     config = server.config()
-    handler = LeaveHandler(config.server, Accounts(config), lambda call_sid: began_at)
+
+    def expect_stop(call_sid: str, on: bool) -> dict[str, str]:
+        if expected is not None:
+            expected.append(on)
+        return {"route": "r 2", "dial": "list/1", "var_who": "Ann"} if on else {}
+
+    handler = LeaveHandler(config.server, Accounts(config), lambda call_sid: began_at, expect_stop)
     assert handler.repeats(job(leave)) is not None
     return handler.run(job(leave, left_s), attempt)
 
@@ -52,6 +66,32 @@ def test_a_transfer_rings_with_a_whisper_and_asks_what_follows(server: ScriptedR
         f'<Number url="{base}/twilio/whisper?call={CALL}&amp;key={KEY}">+15550001</Number>',
     ):
         assert piece in document
+
+
+OPERATORS = Leave(key=KEY, tool="transfer", to="+15550001", whisper="Press 1.")
+
+
+def test_an_operators_transfer_is_announced_and_keeps_what_all_streams_have(server: ScriptedRest) -> None:
+    server.posts.append(REDIRECTED)
+    expected: list[bool] = []
+    assert run(server, OPERATORS, expected=expected).outcome == "ok"
+    assert expected == [True]
+    assert f"left={KEY}&amp;route=r%202&amp;dial=list%2F1&amp;var_who=Ann" in server.seen[0].form["Twiml"][0]
+
+
+@pytest.mark.parametrize(
+    ("leave", "answer", "announced"),
+    [
+        (OPERATORS, refusal(404, 20404), [True, False]),
+        (OPERATORS, refusal(500, 0), [True]),  # the stream may end
+        (TRANSFER, refusal(404, 20404), []),  # the agent has asked for it
+    ],
+)
+def test_a_refused_transfer_is_taken_back(server: ScriptedRest, leave: Leave, answer: Answer, announced: list[bool]) -> None:
+    server.posts.append(answer)
+    expected: list[bool] = []
+    run(server, leave, expected=expected)
+    assert expected == announced
 
 
 def test_digits_are_played_and_not_kept(server: ScriptedRest) -> None:

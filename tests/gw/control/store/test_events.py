@@ -20,7 +20,7 @@ from gw.control.store.events import Rows
 from gw.control.store.reads import list_turns
 from gw.control.store.values import Fit
 from tests.examples import examples
-from tests.gw.control.stamped import call_sid, ended, stamp, started, turn
+from tests.gw.control.stamped import T0, call_sid, ended, stamp, started, turn
 
 #: The values msgpack can encode: 64 bits of either sign, any float, any text valid in UTF-8.
 _INTS = st.integers(-(2**63), 2**64 - 1)
@@ -130,3 +130,16 @@ def test_an_event_without_a_call_is_stored_as_an_event_only(event: bus.Event, ki
     assert (row.call_sid, row.kind, row.at) == (None, kind, at)
     assert "call_sid" in row.data
     assert not (rows.calls or rows.ends or rows.turns or rows.recordings or rows.quality)
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_a_caller_who_leaves_a_transfer_ends_the_call(store: Store, is_reversed: bool) -> None:
+    left_at = T0 + 70.0
+    left = bus.CallEvent(call_sid(1), "transfer_ended", left_at, {"target": "sales", "status": "canceled"})
+    batch = stamp(started(), ended(reason="transferred"), left)
+    for one in batch[::-1] if is_reversed else batch:
+        store.apply([one])
+    row = store.call(call_sid(1))
+    assert row is not None and row.quality is not None
+    assert (row.reason, row.result, row.ended_at, row.quality.frames_sent) == ("caller_hangup", "success", left_at, 100)
+    assert row.detail == "the caller hung up before the transfer to sales was connected"

@@ -890,6 +890,14 @@ def test_a_caller_who_was_not_connected_gets_another_stream(client: Client):
     assert transfer_ends(client) == [{"target": "sales", "status": "busy"}]
 
 
+@pytest.mark.parametrize("status", ["no-answer", "canceled"])
+def test_a_caller_who_left_during_the_ringing_is_the_last_word(client: Client, status: str):
+    answering(client, bus.Answer(1, "resume", "default", 1, time.time(), reason="transferred", outcome=status, text="sales"))
+    form = [*FORM, ("CallStatus", "completed"), ("DialCallStatus", status)]
+    assert "<Hangup" in client.post(f"/twilio/action?left={KEY}", form)[2]
+    assert transfer_ends(client) == [{"target": "sales", "status": "canceled"}]
+
+
 def test_a_connected_caller_is_hung_up_after_the_talk(client: Client):
     answering(client, bus.Answer(1, "hang_up", outcome="completed", text="sales"))
     form = [*LEFT, ("DialCallStatus", "completed"), ("DialBridged", "true")]

@@ -60,7 +60,7 @@ class LeaveHandler:
         stream_began_at: Callable[[str], float | None],
         expect_stop: Callable[[str, bool], Mapping[str, str]] = lambda call_sid, on: {},
     ) -> None:
-        """`stream_began_at`: of the call's stream at a worker, epoch seconds; None without one. `expect_stop`: see `BusServer`."""
+        """`stream_began_at`: of the call's stream at a worker, epoch seconds; or None. `expect_stop`: see `BusServer`."""
         self._server = server
         self._accounts = accounts
         self._stream_began_at = stream_began_at

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from copy import copy
+
+import pytest
+
+from gw.call.dialogue import answers
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Prompt
-from gw.call.dialogue.inputs import Trouble
-from gw.call.dialogue.rules import Rules
+from gw.call.dialogue.facts import NEVER
+from gw.call.dialogue.inputs import Input, Trouble
+from gw.call.dialogue.rules import CANCEL_MS, MAX_WAIT_MS, Rules, ToolRules
+from gw.call.state import Reason
 from tests.gw.call.dialogue.talk import Talk
 
 
@@ -32,3 +39,95 @@ def test_a_rate_limit_keeps_the_session_and_waits() -> None:
     assert talk.on(given.CreateRefused(Trouble.RATE_LIMIT, 4000)) == [do.Note("answer_failed")]
     assert talk.wait(3999) == []
     assert talk.wait(1) == [do.Create(Prompt.GREETING)]
+
+
+@pytest.mark.parametrize(
+    ("before", "may"),
+    [
+        ((given.Key("1"), given.Key("#")), False),
+        ((given.SpeechStarted("c1"), given.SpeechStopped("c1")), True),
+        ((given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.SpeechStarted("c2")), False),
+        ((given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.SessionLost(Reason.AI_LOST)), False),
+        ((given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.CreateRefused(Trouble.RATE_LIMIT)), False),
+        ((given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.ResponseStarted("r1")), False),
+    ],
+)
+def test_a_response_is_requested_while_the_caller_is_silent_and_none_is_under_way(
+    before: tuple[Input, ...], *, may: bool
+) -> None:
+    talk = Talk()
+    talk.greet()
+    assert not answers.may_ask(talk.machine), "nothing is owed"
+    talk.on(*before)
+    assert answers.may_ask(talk.machine) == may
+
+
+def test_closing_words_wait_for_the_sentence() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ResponseDone("r1"), given.BudgetSpent())
+    assert (talk.machine.debt, answers.may_ask(talk.machine)) == (Prompt.CLOSING, False)
+    assert talk.on(given.HeardOut()) == [do.Create(Prompt.CLOSING)]
+
+
+def test_nothing_is_owed_once_the_end_is_decided() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ToolCall("r1", "t1", "hang_up"))
+    answers.owe(talk.machine, Prompt.ANSWER, 0)
+    assert talk.machine.debt is None
+
+
+def test_a_rate_limit_is_waited_for_within_its_bounds() -> None:
+    talk = Talk()
+    for asked_ms, waited_ms in ((0, 1000), (4000, 4000), (60_000, MAX_WAIT_MS)):
+        answers.wait(talk.machine, asked_ms)
+        assert talk.machine.wait_by == waited_ms
+
+
+def test_a_request_that_the_caller_cuts_is_cancelled_and_its_response_dropped() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.Key("1"), given.Key("#"))
+    assert talk.on(given.SpeechStarted("c1")) == [do.Cancel()]
+    assert talk.on(given.ResponseStarted("r1"), given.Audio("r1"), given.ResponseDone("r1", False)) == []
+
+
+@pytest.mark.parametrize("owes", [True, False])
+def test_a_response_whose_end_never_comes_is_over_after_its_bound(*, owes: bool) -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000), given.SpeechStarted("c1"))
+    assert talk.wait(900) == [do.Cancel(), do.Interrupt("cut"), do.ReleaseAudio()]
+    if owes:
+        assert talk.on(given.SpeechStopped("c1")) == []
+        assert talk.wait(CANCEL_MS) == [do.Create(Prompt.ANSWER)]
+    else:
+        assert talk.wait(CANCEL_MS) == []
+    assert talk.machine.cancel_by == NEVER
+
+
+def test_a_timer_of_a_response_that_ended_has_no_effect() -> None:
+    talk = Talk()
+    talk.greet()
+    facts = copy(talk.machine)
+    answers.on_cancel_by(talk.machine)
+    answers.on_wait_by(talk.machine)
+    assert talk.machine == facts
+
+
+def test_a_sentence_while_a_tool_is_slow_names_its_tool() -> None:
+    talk = Talk(Rules(tools={"lookup": ToolRules(filler="say")}))
+    talk.greet()
+    talk.call("lookup")
+    assert talk.wait(1200) == [do.Create(Prompt.FILLER, "lookup")]
+
+
+def test_an_answer_that_was_dropped_and_never_ended_is_owed_still() -> None:
+    talk = Talk(Rules(interruptions="none"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.SpeechStarted("c1"))
+    assert talk.on(given.Audio("r1")) == [do.Cancel()]
+    assert talk.machine.ask_at == NEVER
+    talk.wait(CANCEL_MS)
+    assert talk.machine.ask_at == CANCEL_MS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Prompt
+from gw.call.dialogue.facts import NEVER, Floor
 from gw.call.dialogue.rules import Rules
 from gw.call.state import Reason
 from tests.gw.call.dialogue.talk import Talk
@@ -100,3 +101,70 @@ def test_a_recorded_greeting_behind_a_notice_has_its_own_protection() -> None:
     talk.on(given.SpeechStopped("c1"))
     talk.wait(200)
     assert do.Interrupt() in talk.on(given.SpeechStarted("c2"))
+
+
+def test_audio_that_a_judged_interruption_holds_is_heard_later() -> None:
+    talk = Talk(Rules(interruptions="gateway", resume_after_ms=2000))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 1000), given.SpeechStarted("c1"))
+    assert talk.machine.heard_by == 1000 + 2000 + 2000
+    talk.on(given.Audio("r1", 4000))
+    assert talk.machine.heard_by == 4000 + 2000 + 2000
+    talk.now_ms = 500
+    talk.on(given.SpeechStarted("c1"))
+    assert talk.machine.heard_by == 8500, "held again, by so much longer"
+
+
+def test_a_pause_that_outlasts_the_audio_ends_all_the_same() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 1000), given.SpeechStarted("c1"))
+    assert do.ReleaseAudio() in talk.on(given.HeardOut())
+    assert talk.machine.floor is Floor.OPEN
+
+
+def test_a_stall_without_audio_changes_nothing() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.Delayed(5000), given.Starved())
+    assert (talk.machine.heard_by, talk.machine.starved) == (NEVER, False)
+
+
+def test_closing_words_that_are_not_reported_as_heard_are_twilio_s() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 1000), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    assert talk.machine.close_by > talk.machine.heard_by == 3000
+    assert talk.wait(3000) == [do.End(Reason.AI_HANGUP, True)]
+
+
+def test_words_whose_hearing_is_not_reported_are_over_after_their_bound() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 1000), given.ResponseDone("r1"))
+    talk.wait(2999)
+    assert talk.machine.plays
+    talk.wait(1)
+    assert not talk.machine.plays
+
+
+def test_nothing_is_discarded_where_nothing_plays() -> None:
+    talk = Talk()
+    talk.greet()
+    assert talk.on(given.SpeechStarted("c1")) == []
+
+
+def test_a_response_is_not_protected_as_the_greeting_is() -> None:
+    talk = Talk(Rules(protect_greeting_ms=1500))
+    talk.greet()
+    talk.wait(1500)
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000))
+    assert talk.on(given.SpeechStarted("c1")) == [do.Interrupt()]
+
+
+def test_behind_a_notice_that_was_heard_before_the_session_is_ready_nothing_is_protected() -> None:
+    talk = Talk(Rules(protect_greeting_ms=1500))
+    talk.on(given.Recorded(2000, notice_ms=2000, greets=False))
+    assert talk.machine.protect_by == 2000 + 2000
+    talk.on(given.NoticeHeard())
+    assert talk.machine.protect_by == NEVER

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
 
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
+from gw.call.dialogue import silence
 from gw.call.dialogue.commands import Prompt
+from gw.call.dialogue.facts import NEVER
 from gw.call.dialogue.inputs import Trouble
 from gw.call.dialogue.rules import Rules, ToolRules
 from gw.call.state import Reason
@@ -114,3 +118,46 @@ def test_the_rate_limit_of_an_idle_prompt_is_kept_too() -> None:
     talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
     assert talk.wait(5900) == [do.HoldSound(True)]
     assert talk.wait(200) == [do.Create(Prompt.ANSWER)]
+
+
+def test_missing_frames_are_replaced_until_they_are_back() -> None:
+    talk = Talk()
+    talk.greet()
+    assert talk.on(given.FramesBack()) == []
+    assert talk.on(given.FramesMissing()) == [do.FillSilence(True)]
+    assert talk.on(given.FramesMissing()) == []
+    assert talk.on(given.FramesBack()) == [do.FillSilence(False)]
+    assert talk.on(given.FramesBack()) == []
+
+
+@pytest.mark.parametrize("tool", [ToolRules(filler="none"), ToolRules(waits=False), ToolRules(leaves=Reason.TRANSFERRED)])
+def test_tools_that_need_no_bridge_have_none(tool: ToolRules) -> None:
+    talk = Talk(Rules(tools={"other": tool, "lookup": ToolRules()}))
+    talk.greet()
+    talk.call("lookup", "other")
+    assert [name for _, name in silence.fillers(talk.machine)] == ["lookup"]
+
+
+def test_a_bridge_whose_tool_is_settled_is_not_built() -> None:
+    talk = Talk()
+    talk.greet()
+    facts = copy(talk.machine)
+    silence.on_filler_at(talk.machine)
+    assert talk.machine == facts
+
+
+def test_the_idle_limit_begins_with_the_quiet() -> None:
+    talk = Talk(Rules(idle_ms=15_000))
+    talk.greet()
+    talk.now_ms = 9000
+    talk.on(given.CallerText("c0"))
+    assert talk.machine.idle_at == 15_000, "it runs on"
+    talk.on(given.SpeechStarted("c1"))
+    assert talk.machine.idle_at == NEVER
+
+
+def test_an_owed_answer_has_no_sound_while_the_call_closes() -> None:
+    talk = Talk(Rules(hold_after_ms=900))
+    talk.greet()
+    assert talk.on(given.BudgetSpent()) == [do.Create(Prompt.CLOSING)]
+    assert talk.wait(5000) == []

@@ -5,7 +5,9 @@ from __future__ import annotations
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Prompt
-from gw.call.dialogue.rules import Rules
+from gw.call.dialogue.facts import Floor
+from gw.call.dialogue.rules import MAX_SPEECH_MS, MAX_TAKEN_BACK, Rules, ToolRules
+from gw.call.state import Reason
 from tests.gw.call.dialogue.talk import Talk
 
 
@@ -65,3 +67,85 @@ def test_a_turn_whose_start_was_not_reported_is_answered() -> None:
     judged.on(given.ResponseStarted("r1"), given.Audio("r1", 5000))
     assert judged.on(given.SpeechStopped("c1")) == [do.HoldAudio(), do.ReleaseAudio()]
     assert judged.on(given.CallerText("c1")) == [do.Cancel(), do.Interrupt("cut_words")]
+
+
+def test_an_agent_that_finishes_is_not_interrupted_and_answers_afterwards() -> None:
+    talk = Talk(Rules(interruptions="none"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ResponseDone("r1"))
+    assert talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1")) == []
+    assert talk.wait(700) == [do.Create(Prompt.ANSWER)]
+
+
+def test_who_speaks_into_the_goodbye_of_an_agent_that_finishes_takes_it_back() -> None:
+    talk = Talk(Rules(interruptions="none"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    assert talk.on(given.SpeechStarted("c1")) == [do.Note("goodbye_taken_back")]
+
+
+def test_the_last_goodbye_is_spoken_to_its_end() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.machine.taken_back = MAX_TAKEN_BACK
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    assert talk.on(given.SpeechStarted("c1")) == []
+    assert talk.machine.plays
+
+
+def test_closing_words_that_are_cut_were_not_spoken() -> None:
+    talk = Talk(Rules(interruptions="gateway", max_call_ms=10_000, warn_ms=0))
+    talk.greet()
+    talk.wait(9500)
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 8000), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    talk.on(given.SpeechStarted("c1"))
+    assert talk.machine.has_spoken
+    ended = do.End(Reason.AI_HANGUP, True)
+    assert talk.wait(900) == [do.Interrupt("cut"), do.ReleaseAudio(), ended], "beyond the longest call Twilio speaks"
+
+
+def test_a_request_that_has_not_begun_is_cut() -> None:
+    talk = Talk()
+    talk.on(given.SessionReady())
+    assert talk.on(given.SpeechStarted("c1")) == [do.Cancel()]
+    assert talk.on(given.SpeechStopped("c1"), given.ResponseStarted("r0")) == [], "it is the one that was cancelled"
+    assert talk.machine.response_id in talk.machine.dropped
+
+
+def test_a_turn_that_ends_twice_is_answered_once() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+    talk.speak("r1")
+    talk.on(given.SpeechStopped("c1"))
+    assert talk.wait(2000) == []
+
+
+def test_a_turn_that_the_ai_never_ends_is_over_after_its_bound() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"))
+    talk.wait(MAX_SPEECH_MS)
+    assert not talk.machine.speaks
+    assert talk.wait(700) == [do.Create(Prompt.ANSWER)]
+
+
+def test_words_decide_about_their_own_turn_only() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000), given.SpeechStarted("c2"), given.SpeechStopped("c2"))
+    assert talk.on(given.CallerText("c1")) == []
+    assert not talk.machine.has_text
+    assert talk.on(given.CallerText("c2", meaningful=False)) == [do.DeleteItem("c2")]
+    assert (talk.machine.has_text, talk.machine.floor) == (True, Floor.OPEN)
+    assert talk.on(given.CallerText("c2")) == [], "it is decided"
+
+
+def test_who_speaks_until_all_is_heard_interrupts_nothing() -> None:
+    talk = Talk(Rules(interruptions="gateway", tools={"lookup": ToolRules(cancels=True)}))
+    talk.greet()
+    talk.call("lookup")
+    talk.on(given.ResponseStarted("r2"), given.Audio("r2", 500), given.ResponseDone("r2"), given.SpeechStarted("c1"))
+    assert talk.on(given.HeardOut()) == [do.ReleaseAudio(), do.ToolOutput("t1", "cancelled"), do.CancelTool("t1")]
+    assert talk.machine.speaks
+    assert talk.on(given.SpeechStopped("c1")) == [do.Create(Prompt.ANSWER)]

@@ -6,8 +6,11 @@ import pytest
 
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
+from gw.call.dialogue import tools
 from gw.call.dialogue.commands import Prompt
+from gw.call.dialogue.facts import NEVER
 from gw.call.dialogue.rules import TOOL_MARGIN_MS, Rules, ToolRules
+from gw.call.digits import Asked
 from gw.call.state import Reason
 from tests.gw.call.dialogue.talk import Talk
 
@@ -161,3 +164,100 @@ def test_where_the_gateway_judges_a_cough_gives_no_tool_up() -> None:
     talk.on(given.SpeechStarted("c2"))
     cut = [do.Interrupt("cut"), do.ReleaseAudio(), do.ToolOutput("t1", "cancelled"), do.CancelTool("t1")]
     assert talk.wait(900) == cut
+
+
+# -- leaving the stream ---------------------------------------------------------------------------------------------------
+
+LEAVES = Rules(tools={"transfer": ToolRules(timeout_ms=6000, cancels=True, leaves=Reason.TRANSFERRED), "lookup": ToolRules()})
+
+
+def leaving(*tools: str) -> Talk:
+    """The agent transfers the call in a sentence that the caller hears."""
+    talk = Talk(LEAVES)
+    talk.greet()
+    calls = [given.ToolCall("r1", f"t{n}", name) for n, name in enumerate(tools or ("transfer",), 1)]
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), *calls)
+    return talk
+
+
+def test_the_stream_is_left_once_all_words_are_heard() -> None:
+    talk = leaving()
+    assert not tools.may_leave(talk.machine), "the response is not over"
+    assert talk.on(given.ResponseDone("r1")) == []
+    assert talk.on(given.HeardOut()) == [do.WantTool("t1")]
+    assert talk.machine.left_for is Reason.TRANSFERRED
+    assert talk.on(given.StreamEnded(Reason.CALLER_HANGUP)) == [do.End(Reason.TRANSFERRED, False)]
+
+
+def test_the_stream_is_not_left_while_something_is_typed_said_or_owed() -> None:
+    for event in (given.Key("1"), given.ResponseStarted("r2"), given.Audio("r1", 900)):
+        talk = leaving()
+        talk.on(given.ResponseDone("r1"), given.HeardOut(), event)
+        talk.machine.left_for = None
+        assert not tools.may_leave(talk.machine), event
+    talk = leaving()
+    talk.on(given.ResponseDone("r1"), given.HeardOut())
+    talk.machine.left_for = None
+    talk.machine.debt = Prompt.ANSWER
+    assert not tools.may_leave(talk.machine)
+
+
+def test_the_stream_is_not_left_while_another_tool_is_awaited() -> None:
+    talk = leaving("transfer", "lookup")
+    assert talk.on(given.ResponseDone("r1"), given.HeardOut()) == []
+    talk.on(given.ToolSettled("t2"))
+    talk.speak("r2")
+    assert talk.machine.left_for is Reason.TRANSFERRED
+
+
+def test_a_transfer_that_fails_is_answered() -> None:
+    talk = leaving()
+    talk.on(given.ResponseDone("r1"), given.HeardOut())
+    out = talk.wait(6000 + TOOL_MARGIN_MS)
+    assert do.ToolOutput("t1", "unknown_outcome") in out
+    assert (talk.machine.leaving, talk.machine.left_for) == ("", None)
+
+
+def test_a_second_transfer_is_refused() -> None:
+    talk = leaving("transfer", "lookup")
+    assert talk.on(given.ToolCall("r1", "t3", "transfer")) == [do.ToolOutput("t3", "busy")]
+
+
+def test_the_caller_s_voice_cancels_a_transfer_until_it_is_under_way() -> None:
+    talk = leaving()
+    assert talk.on(given.SpeechStarted("c1")) == [do.Interrupt(), do.ToolOutput("t1", "cancelled"), do.CancelTool("t1")]
+    talk = leaving()
+    talk.on(given.ResponseDone("r1"), given.HeardOut())
+    assert talk.on(given.SpeechStarted("c1")) == []
+
+
+# -- calls that end by themselves -----------------------------------------------------------------------------------------
+
+
+def test_a_call_that_waits_for_the_ai_to_continue_yields_to_a_response_and_to_another_call() -> None:
+    rules = Rules(tools={"approval": ToolRules(yields=True, filler="none"), "lookup": ToolRules()})
+    talk = Talk(rules)
+    talk.greet()
+    talk.call("approval")
+    assert talk.on(given.ResponseStarted("r2")) == [do.ToolOutput("t1", "yielded")]
+    talk = Talk(rules)
+    talk.greet()
+    assert talk.call("approval", "lookup") == [do.WantTool("t1"), do.ToolOutput("t1", "yielded"), do.WantTool("t2")]
+
+
+def test_a_started_tool_of_an_earlier_stream_has_its_first_output() -> None:
+    talk = Talk(Rules(resumes=True, tools={"book": ToolRules(waits=False)}))
+    assert talk.on(given.ToolResumed("t1", "book", 5000)) == [do.WantTool("t1")]
+    talk.on(given.SessionReady())
+    assert talk.on(given.ToolSettled("t1"))[:1] == [do.ToolResult("t1", "settled")]
+
+
+@pytest.mark.parametrize("is_sensitive", [True, False])
+def test_a_call_that_collects_digits_is_closed_with_its_collection(*, is_sensitive: bool) -> None:
+    talk = Talk(Rules(tools={"digits": ToolRules(timeout_ms=20_000, collects=True)}))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "digits", asked=Asked(is_sensitive=is_sensitive)))
+    assert talk.machine.tools_by == 20_000 + TOOL_MARGIN_MS
+    out = talk.on(given.ToolSettled("t1"))
+    assert out == [*([do.Conceal(False)] if is_sensitive else []), do.ToolOutput("t1", "settled")]
+    assert (talk.machine.collection, talk.machine.digits_at) == (None, NEVER)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gw.call.dialogue import commands as do
+from gw.call.dialogue import ending
 from gw.call.dialogue import inputs as given
-from gw.call.dialogue.commands import Prompt
-from gw.call.dialogue.facts import Phase
-from gw.call.dialogue.rules import Rules
+from gw.call.dialogue.commands import Command, Prompt
+from gw.call.dialogue.facts import NEVER, Phase, Response
+from gw.call.dialogue.inputs import Trouble
+from gw.call.dialogue.rules import CLOSING_MS, MAX_TAKEN_BACK, Rules, ToolRules
 from gw.call.state import Reason
 from tests.gw.call.dialogue.talk import Talk
 
@@ -106,3 +110,165 @@ def test_an_agent_that_hangs_up_while_the_caller_speaks_is_back_in_the_conversat
     assert out == [do.ToolOutput("t1", "ok"), do.Note("goodbye_taken_back")]
     talk.on(given.SpeechStopped("c1"))
     assert talk.wait(700) == [do.Create(Prompt.ANSWER)]
+
+
+# -- an outbound call that no person answered -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verdict", "out"),
+    [
+        (given.AnsweredBy("machine"), [do.Interrupt("machine")]),
+        (given.AnsweredBy("machine", 4000), [do.Interrupt("machine"), do.Play()]),
+        (given.AnsweredBy("fax", 4000), [do.Interrupt("machine")]),
+    ],
+)
+def test_a_machine_is_left_the_message_alone(verdict: given.AnsweredBy, out: list[Command]) -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ResponseDone("r1"))
+    assert talk.on(verdict)[: len(out)] == out
+    assert talk.machine.closing is Reason.MACHINE
+    if do.Play() in out:
+        assert talk.machine.phase is Phase.CLOSING
+        assert talk.on(given.AnsweredBy("person"), given.SpeechStarted("c1"), given.Audio("r1")) == [], "the first verdict counts"
+        assert talk.on(given.HeardOut()) == [do.End(Reason.MACHINE, False)]
+    assert talk.machine.phase is Phase.ENDED
+
+
+def test_a_person_changes_nothing_whatever_is_said_later() -> None:
+    talk = Talk()
+    talk.greet()
+    assert talk.on(given.AnsweredBy("person"), given.AnsweredBy("machine", 4000)) == []
+    assert talk.machine.phase is Phase.TALK
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_no_response_follows_the_verdict(*, has_begun: bool) -> None:
+    talk = Talk()
+    talk.on(given.SessionReady(), *([given.ResponseStarted("r0")] if has_begun else []))
+    assert talk.on(given.AnsweredBy("machine", 4000)) == [do.Cancel(), do.Play()]
+    assert talk.machine.plays
+    assert talk.on(given.Audio("r0")) == []
+
+
+# -- the other ends -------------------------------------------------------------------------------------------------------
+
+
+def test_an_agent_that_hangs_up_without_a_word_is_asked_for_one_once() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "hang_up"))
+    assert talk.on(given.ResponseDone("r1")) == [do.Create(Prompt.GOODBYE)]
+    assert talk.on(given.ResponseStarted("r2"), given.ResponseDone("r2"))[:1] == [do.Note("answer_failed")]
+    talk.on(given.ResponseStarted("r3"), given.Audio("r3", 900), given.ResponseDone("r3"))
+    assert talk.on(given.HeardOut()) == [do.End(Reason.AI_HANGUP, False)]
+
+
+def test_a_hang_up_after_its_response_ended_asks_for_a_goodbye_too() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.ResponseDone("r1"))
+    talk.machine.debt = None
+    assert talk.on(given.ToolCall("r1", "t1", "hang_up")) == [do.ToolOutput("t1", "ok"), do.Create(Prompt.GOODBYE)]
+
+
+def test_a_goodbye_is_taken_back_a_bounded_number_of_times() -> None:
+    talk = Talk()
+    talk.greet()
+    for n in range(MAX_TAKEN_BACK + 1):
+        talk.on(given.ResponseStarted(f"r{n}"), given.Audio(f"r{n}", 2000), given.ToolCall(f"r{n}", f"t{n}", "hang_up"))
+        out = talk.on(given.SpeechStarted(f"c{n}"))
+        assert (do.Note("goodbye_taken_back") in out) == (n < MAX_TAKEN_BACK)
+        talk.on(given.ResponseDone(f"r{n}", n == MAX_TAKEN_BACK), given.SpeechStopped(f"c{n}"))
+    assert talk.on(given.HeardOut()) == [do.End(Reason.AI_HANGUP, False)]
+
+
+def test_an_ai_that_is_given_up_says_what_is_queued_then_twilio_speaks() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.SpeechStarted("c1"))
+    out = talk.on(given.SessionLost(Reason.AI_REFUSED, Trouble.LASTING))
+    assert out == [
+        do.Note("ai_leg_lost", Reason.AI_REFUSED),
+        do.ReleaseAudio(),
+        do.Note("fallback", Reason.AI_REFUSED),
+    ]
+    assert talk.on(given.HeardOut()) == [do.End(Reason.FALLBACK_GOODBYE, True)]
+
+
+def test_an_ai_that_is_given_up_while_the_caller_speaks_is_silent() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 60_000))
+    talk.on(given.SpeechStarted("c1"))
+    ending.fall_back(talk.machine, Reason.AI_STALLED)
+    assert talk.machine.out[-3:] == [do.Note("fallback", Reason.AI_STALLED), do.Interrupt("cut"), do.ReleaseAudio()]
+    assert talk.machine.response is Response.NONE
+
+
+def test_a_limit_announces_no_second_end() -> None:
+    talk = Talk(Rules(max_call_ms=20_000, warn_ms=5000))
+    talk.greet()
+    talk.on(
+        given.ResponseStarted("r1"), given.Audio("r1", 15_000), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1")
+    )
+    assert talk.on(given.BudgetNear()) == []
+    assert talk.wait(16_500) == [], "no warning either"
+    assert talk.machine.closing is Reason.AI_HANGUP
+
+
+def test_without_a_session_a_limit_has_no_closing_words() -> None:
+    talk = Talk(Rules(max_call_ms=3000, warn_ms=1000, window_ms=60_000, open_ms=60_000))
+    assert do.End(Reason.DURATION_LIMIT, True) in talk.wait(3000)
+
+
+def test_the_longest_call_ends_at_last_whatever_is_under_way() -> None:
+    talk = Talk(Rules(max_call_ms=20_000, warn_ms=0))
+    talk.greet()
+    talk.machine.limit_at = NEVER  # the end was not decided by the limit
+    talk.on(given.ResponseStarted("r1"))
+    assert do.End(Reason.DURATION_LIMIT, True) in talk.machine.tick(20_000 + CLOSING_MS + talk.machine.rules.goodbye_ms)
+
+
+@pytest.mark.parametrize(
+    ("reason", "end"),
+    [
+        (Reason.CALLER_HANGUP, do.End(Reason.CALLER_HANGUP, False)),
+        (Reason.PHONE_LOST, do.End(Reason.AI_HANGUP, True)),
+    ],
+)
+def test_the_end_of_the_stream_during_a_goodbye(reason: Reason, end: do.End) -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    assert talk.on(given.StreamEnded(reason)) == [end]
+
+
+def test_who_hangs_up_on_the_fallback_was_given_up() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.SessionLost(Reason.AI_REFUSED, Trouble.LASTING))
+    assert talk.on(given.StreamEnded(Reason.CALLER_HANGUP)) == [do.End(Reason.FALLBACK_GOODBYE, False)]
+
+
+def test_the_stream_that_was_left_ended_on_purpose() -> None:
+    talk = Talk(Rules(tools={"transfer": ToolRules(leaves=Reason.TRANSFERRED)}))
+    talk.greet()
+    assert talk.call("transfer") == [do.WantTool("t1")]
+    assert talk.on(given.StreamEnded(Reason.CALLER_HANGUP)) == [do.End(Reason.TRANSFERRED, False)]
+
+
+def test_an_operator_ends_the_call_with_words() -> None:
+    talk = Talk()
+    talk.greet()
+    assert talk.on(given.EndWanted(Reason.ADMIN_HANGUP)) == [do.End(Reason.ADMIN_HANGUP, True)]
+
+
+def test_the_end_answers_each_tool_call_once_and_keeps_those_in_the_background() -> None:
+    talk = Talk(Rules(tools={"lookup": ToolRules(), "book": ToolRules(waits=False)}))
+    talk.greet()
+    talk.call("lookup", "book")
+    assert talk.on(given.BudgetSpent())[:1] == [do.ToolOutput("t1", "cancelled")]
+    assert [tool.call_id for tool in talk.machine.open_tools] == ["t2"]
+    assert talk.on(given.ToolSettled("t2")) == [do.ToolResult("t2", "settled")]

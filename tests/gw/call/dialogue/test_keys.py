@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
+from gw.call.dialogue import keys
 from gw.call.dialogue.commands import Command, Prompt
 from gw.call.dialogue.facts import Phase
 from gw.call.dialogue.rules import COLLECT_MS, CONCEAL_MS, Rules, ToolRules
@@ -210,3 +213,71 @@ def test_a_lost_session_ends_no_collection() -> None:
 
 def test_digits_are_in_no_text() -> None:
     assert "1234" not in repr(taken("1234"))
+
+
+# -- what comes late ------------------------------------------------------------------------------------------------------
+
+
+def test_each_key_is_a_turn_where_keys_are_not_collected() -> None:
+    talk = Talk(Rules(collect_keys=False))
+    talk.greet()
+    assert talk.on(given.Key("#")) == [do.SendKeys("#"), do.Create(Prompt.ANSWER)]
+
+
+def test_keys_are_a_turn_once_they_are_many() -> None:
+    talk = Talk(Rules(max_keys=3))
+    talk.greet()
+    assert talk.on(given.Key("1"), given.Key("2"), given.Key("3")) == [do.SendKeys("123"), do.Create(Prompt.ANSWER)]
+    assert talk.on(given.Key("#")) == [], "no key is no turn"
+    talk.on(given.Key("4"), given.Key("#"))
+    assert talk.machine.sent_keys == "234", "the last ones, if a session needs them again"
+
+
+def test_keys_without_a_session_wait_for_one() -> None:
+    talk = Talk()
+    assert talk.on(given.Key("1"), given.Key("#"), given.Key("2"), given.Key("#")) == []
+    assert talk.on(given.SessionReady())[:2] == [do.Restate(), do.SendKeys("12")]
+
+
+def test_keys_in_the_goodbye_are_dropped() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ToolCall("r1", "t1", "hang_up"))
+    assert talk.on(given.Key("1"), given.Key("#")) == []
+    assert talk.machine.keys == ""
+
+
+def test_reports_about_the_recording_have_no_effect_without_digits_that_wait_for_them() -> None:
+    talk = Typing()
+    assert talk.on(given.Concealed(), given.NotConcealed()) == []
+    talk.ask()
+    assert talk.on(given.Concealed(), given.NotConcealed()) == []
+    assert talk.type("1234")[0] == taken("1234")
+    facts = copy(talk.machine)
+    keys.on_digits_at(talk.machine)
+    assert talk.machine == facts
+
+
+def test_digits_end_with_the_bound_of_their_tool() -> None:
+    talk = Typing()
+    talk.ask(ASKED._replace(pause_ms=COLLECT_MS), heard=False)
+    for _ in range(COLLECT_MS // 2000):
+        talk.wait(1000)
+        talk.on(given.Audio("r1", 2000))
+    assert talk.machine.collection is not None, "the agent speaks on"
+    assert taken("", "timeout") in talk.wait(1000 + COLLECT_MS // 2)
+
+
+def test_a_collection_whose_tool_is_gone_settles_nothing() -> None:
+    talk = Typing()
+    talk.ask()
+    talk.machine.open_tools = ()
+    assert talk.type("1234") == [taken("1234")]
+
+
+def test_digits_are_the_output_of_their_own_call() -> None:
+    talk = Typing()
+    calls = (given.ToolCall("r1", "t0", "lookup"), given.ToolCall("r1", "t1", "collect_digits", True, ASKED))
+    assert talk.on(given.ResponseStarted("r1"), *calls, given.ResponseDone("r1")) == [do.WantTool("t0"), do.Collect("t1")]
+    assert talk.type("1234") == [taken("1234"), do.ToolOutput("t1", "settled")]
+    assert [tool.call_id for tool in talk.machine.open_tools] == ["t0"]

@@ -115,7 +115,7 @@ def test_audio_that_a_judged_interruption_holds_is_heard_later() -> None:
     assert talk.machine.heard_by == 8500, "held again, by so much longer"
 
 
-def test_a_pause_that_outlasts_the_audio_ends_all_the_same() -> None:
+def test_a_pause_that_outlasts_the_audio_ends_with_it() -> None:
     talk = Talk(Rules(interruptions="gateway"))
     talk.greet()
     talk.on(given.ResponseStarted("r1"), given.Audio("r1", 1000), given.SpeechStarted("c1"))

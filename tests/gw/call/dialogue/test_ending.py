@@ -184,7 +184,7 @@ def test_a_goodbye_is_taken_back_a_bounded_number_of_times() -> None:
     assert talk.on(given.HeardOut()) == [do.End(Reason.AI_HANGUP, False)]
 
 
-def test_an_ai_that_is_given_up_says_what_is_queued_then_twilio_speaks() -> None:
+def test_an_ai_that_is_given_up_finishes_its_queued_words_then_twilio_speaks() -> None:
     talk = Talk(Rules(interruptions="gateway"))
     talk.greet()
     talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.SpeechStarted("c1"))

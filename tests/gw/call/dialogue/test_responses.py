@@ -119,7 +119,7 @@ def test_a_dropped_response_without_identifier_hides_no_later_one() -> None:
     assert talk.on(given.Audio("")) == [do.Play()]
 
 
-def test_a_request_that_was_cut_begins_and_ends_without_a_cancel_of_its_own() -> None:
+def test_a_request_that_was_cut_begins_and_ends_without_a_second_cancel() -> None:
     talk = Talk()
     talk.on(given.SessionReady(), given.SpeechStarted("c1"))
     assert talk.on(given.ResponseStarted("r0")) == [], "it was cancelled before"
@@ -216,7 +216,7 @@ def test_an_idle_prompt_that_fails_is_not_repeated() -> None:
     assert talk.machine.debt is None
 
 
-def test_closing_words_that_fail_are_twilio_s() -> None:
+def test_closing_words_that_fail_are_left_to_twilio() -> None:
     talk = Talk()
     talk.greet()
     talk.on(given.BudgetSpent(), given.ResponseStarted("r1"))

@@ -95,7 +95,9 @@ def test_a_file_instead_of_the_microphone(running: Running, from_the_terminal: s
     assert b"".join(audible(read_wav(folder / "in.wav"))) in b"".join(audible(bytes(session.uplink)))
     assert [turn["latency_ms"] is not None for turn in found["turns"]] == [True]
     greeting = to_ulaw(to_pcm(bytes(session.responses[0].audio)))  # a WAV has one zero, mu-law two
-    assert b"".join(audible(greeting)) in b"".join(audible(read_wav(folder / "heard.wav")))
+    heard = read_wav(folder / "heard.wav")
+    silent = SILENT_FRAME[:1]  # a busy machine is late within a frame too
+    assert greeting.replace(silent, b"") in heard.replace(silent, b"")
 
 
 def test_the_url_of_a_running_gateway(running: Running) -> None:

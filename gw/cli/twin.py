@@ -20,6 +20,7 @@ from gw.cli.context import (
     Settings,
     Unreachable,
     config_option,
+    counted,
     interruptible,
     json_option,
     pass_settings,
@@ -403,7 +404,8 @@ def print_reports(reports: Sequence[CallReport], *, as_json: bool) -> None:
         code = "" if one.close_code is None else f" with {one.close_code} {one.close_reason}".rstrip()
         click.echo(
             f"{one.call_sid}: {one.status}, {one.seconds} s, ended by {one.closed_by or 'nothing'}{code}; heard {one.heard_s} s, "
-            f"the first after {ms(one.first_audio_ms)} ms, gaps {one.gaps_ms} ms, {one.clears} interruptions"
+            f"the first after {ms(one.first_audio_ms)} ms, gaps {one.gaps_ms} ms, "
+            f"{counted(one.clears, 'interruption', 'interruptions')}"
         )
         for turn in one.turns:
             answer = "no answer" if turn.latency_ms is None else f"answered after {turn.latency_ms} ms"

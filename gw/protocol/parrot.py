@@ -32,7 +32,8 @@ _FRAMES_PER_S: Final = 1000 // audio.PTIME_MS
 #: Longer than a click, shorter than a syllable.
 START_FRAMES: Final = 3
 #: The pause that ends a turn; pauses between words are shorter.
-QUIET_FRAMES: Final = 500 // audio.PTIME_MS
+PAUSE_MS: Final = 500
+QUIET_FRAMES: Final = PAUSE_MS // audio.PTIME_MS
 #: Captured before the level crossed the threshold: words begin softly.
 PRE_ROLL_FRAMES: Final = 200 // audio.PTIME_MS
 #: Repeated of the pause that ended a turn, so that the last sound fades.

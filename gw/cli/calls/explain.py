@@ -7,6 +7,7 @@ from typing import Any, Final
 from rich.text import Text
 
 from gw.cli.calls.findings import findings, timeline, verdict
+from gw.cli.calls.reason_words import ENDINGS
 from gw.control.rows import CallDetails
 from gw.terminal import Column, console, dash, duration, ending, facts, local_time, print_rows
 
@@ -31,6 +32,8 @@ def print_story(call: CallDetails) -> None:
     out = console()
     when = f"{local_time(call.started_at or call.answered_at)}, {duration(call.length_s)}"
     ended = ending(call.reason, call.result)
+    if words := ENDINGS.get(call.reason or ""):
+        ended.append(f": {words}")
     out.print(facts([("call", call.call_sid), ("account", dash(call.account_sid)), ("when", when), ("ended", ended)]))
     out.print()
     out.print(Text(verdict(call, found), "bold"))

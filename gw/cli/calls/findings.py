@@ -17,7 +17,7 @@ from gw.call.resume import LEFT
 from gw.call.state import Reason
 from gw.call.tool_calls import MCP_PREFIX
 from gw.cli.calls.reason_words import ENDINGS, RECORDING_OFF, RECORDING_TROUBLES, REPLACED, TRANSFER_ENDS
-from gw.cli.calls.waits import KIND, parts, total_ms
+from gw.cli.calls.waits import KIND, is_measured, parts, total_ms
 from gw.control.rows import CallDetails, EventRow, QualityRow, Scalar, paused_by
 
 Weight = Literal["bad", "odd", "good"]
@@ -228,13 +228,13 @@ def _losses(call: CallDetails) -> Iterator[Finding]:
 def _answers(call: CallDetails) -> Iterator[Finding]:
     """Yield a finding for the longest wait for an answer; of an older call, from the caller's first word."""
     spoken = sorted(call.turns, key=lambda turn: (turn.start_ms, turn.n))
-    measured = sorted(_events(call, KIND), key=total_ms)
+    measured = sorted(filter(is_measured, call.events), key=total_ms)
     if measured:
         longest = measured[-1]
         weight: Weight = "odd" if total_ms(longest) > SLOW_WAIT_MS else "good"
         text = f"The caller waited at most {total_ms(longest) / 1000:.2f} s for an answer ({parts(longest)})"
         typical = f"half of the {len(measured)} answers came within {total_ms(measured[(len(measured) - 1) // 2]) / 1000:.2f} s"
-        yield Finding(weight, "slow answer" if weight == "odd" else "answers", f"{text}{f'; {typical}' if measured[1:] else ''}.")
+        yield Finding(weight, "slow answer" if weight == "odd" else "answers", f"{text}{f'; {typical}' if measured[2:] else ''}.")
     waits = [
         (after.start_ms - turn.start_ms, turn.text)
         for turn, after in pairwise(spoken)
@@ -364,7 +364,7 @@ def _end(call: CallDetails) -> Iterator[Finding]:
         weight = "odd"
     if call.reason in (Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.BUDGET, Reason.SHUTDOWN):
         weight = "odd"
-    detail = f" ({call.detail})" if call.detail and words != call.detail else ""
+    detail = f" ({call.detail})" if call.detail and call.detail not in words else ""
     yield Finding(weight, "the end", f"{sentence}{detail}.")
 
 
@@ -419,7 +419,8 @@ def _moments(call: CallDetails, began: float) -> Iterator[Moment]:
         text = turn.text or "(not transcribed)"
         yield Moment(turn.start_ms / 1000, turn.role, f"{text}{cut}{heard}")
     for event in call.events:
-        yield Moment(since(event.at), "event", event_sentence(event))
+        if event.kind != KIND or is_measured(event):
+            yield Moment(since(event.at), "event", event_sentence(event))
     if recording := call.recording:
         if recording.claimed_at:
             yield Moment(since(recording.claimed_at), "recording", "claimed by the control process")

@@ -122,7 +122,12 @@ def _quality(quality: QualityRow) -> Iterator[tuple[str, str | Text]]:
 
 
 def _by_reason(counts: dict[str, int] | None) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in (counts or {}).items() if count) or "none"
+    found = ((count, _DROPPED.get(reason, reason)) for reason, count in (counts or {}).items() if count)
+    return ", ".join(f"{count} {'frame' if count == 1 else 'frames'} ({why})" for count, why in found) or "none"
+
+
+#: Why the agent's frames were not sent. Other reasons are shown as they are.
+_DROPPED: Final = {"bargein": "interrupted", "overrun": "the AI was too far ahead", "call_ended": "not played at the end"}
 
 
 def _print_events(call: CallDetails) -> None:

@@ -136,7 +136,8 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
     reasons = "; ".join(readiness["reasons"])
     ready = Text("away", "red") if away else Text("ready", "green") if readiness["ready"] else Text("not ready", "red")
     running = f"{status['version']} on {status['host']}, up {duration(status['uptime_s'])} since start or reload, "
-    lateness = Text(f"p99 {milliseconds(seen['lateness_p99_s'])} ms  ")
+    late_s = seen["lateness_p99_s"]
+    lateness = Text("no frame sent lately  " if late_s is None else f"p99 {milliseconds(late_s)} ms  ")
     lateness.append_text(sparkline(list(history)[-max(1, console().width - _BESIDE_LINE) :]))
     events = counted(status["backlog"], "event", "events")
     claims = counted(status["claims"], "recording", "recordings")

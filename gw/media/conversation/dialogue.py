@@ -35,6 +35,7 @@ from gw.media.conversation.tools import CallTools
 from gw.media.downlink import Downlink
 from gw.media.hub.clock import Alarm, turn_loop
 from gw.media.shared.context import MediaContext
+from gw.protocol.parrot import PAUSE_MS
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +102,7 @@ class CallDialogue:
             elapsed_ms=elapsed_ms,
         )
         self._machine = Dialogue.begin(rules, _now_ms())
-        waits_for_pause = agent.provider == "openai" and agent.turns.detection == "server_vad"
-        self._answers = AnswerClock(agent.turns.silence_ms if waits_for_pause else 0)
+        self._answers = AnswerClock(_pause_ms(agent))
         self._alarm = Alarm()
         self._due_ms = 0  # when the timer greenlet looks next
         self._is_expired = False
@@ -413,6 +413,13 @@ class CallDialogue:
             self._ending.fall_back(self._cause, self._cause_detail, then=self._end_reason, speak=command.speak)
         else:
             self._ending.end(command.reason, self._end_detail or _ENDS.get(command.reason, ""), speak=command.speak)
+
+
+def _pause_ms(agent: Agent) -> int:
+    """Return the silence after which the AI reports the end of the caller's words; 0 if it varies."""
+    if agent.provider == "parrot":
+        return PAUSE_MS
+    return agent.turns.silence_ms if agent.turns.detection == "server_vad" else 0
 
 
 def _now_ms() -> int:

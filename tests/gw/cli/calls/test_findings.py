@@ -196,6 +196,17 @@ def test_a_finding_and_its_figure(facts: Row, about: str, weight: str, piece: st
     assert piece in found.sentence
 
 
+def test_a_wait_that_was_not_measured_is_not_mentioned() -> None:
+    call = _call(events=[_wait(9, 0), _wait(19, 3, gateway_ms=3)])
+    assert [finding for finding in findings(call) if finding.about in ("answers", "slow answer")] == []
+    assert not any("answer began" in moment.sentence for moment in timeline(call))
+
+
+def test_a_detail_that_repeats_the_reason_is_left_out() -> None:
+    sentence = _of(_call(reason="ai_hangup", detail="the agent hung up"), "the end").sentence
+    assert sentence == "The call ended as ai_hangup: the agent hung up after its goodbye was played."
+
+
 def test_an_interruption_has_the_heard_part() -> None:
     call = _call(quality={"bargeins": 6}, turns=[_turn(1, "agent", 600, heard_ms=900), _turn(2, "caller", 1500)])
     sentence = _of(call, "interruptions").sentence

@@ -366,11 +366,19 @@ def test_an_interruption_right_after_the_first_frame_loses_no_wait(rig: Rig) -> 
     assert len(rig.notes("answered")) == 1
 
 
-@pytest.mark.parametrize(("turns", "pause_ms"), [({}, 500), ({"silence_ms": 300}, 300), ({"detection": "semantic_vad"}, 0)])
+@pytest.mark.parametrize(
+    ("agent", "pause_ms"),
+    [
+        ({}, 500),
+        ({"turns": Turns(silence_ms=300)}, 300),
+        ({"turns": Turns(detection="semantic_vad")}, 0),
+        ({"provider": "parrot", "turns": Turns(silence_ms=300)}, 500),
+    ],
+)
 def test_the_pause_of_the_voice_detection_is_part_of_the_wait(
-    contexts: ContextMaker, turns: dict[str, Any], pause_ms: int
+    contexts: ContextMaker, agent: dict[str, Any], pause_ms: int
 ) -> None:
-    rig = Rig(contexts, turns=Turns(**turns))
+    rig = Rig(contexts, **agent)
     rig.receive(ai.SpeechStarted("c1", 0), ai.SpeechStopped("c1"))
     rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(800)))
     rig.call.downlink.pacer.deadline(monotonic())

@@ -126,7 +126,7 @@ def _by_reason(counts: dict[str, int] | None) -> str:
     return ", ".join(f"{count} {'frame' if count == 1 else 'frames'} ({why})" for count, why in found) or "none"
 
 
-#: Why the agent's frames were not sent. Other reasons are shown as they are.
+#: Why the agent's frames were not sent. Other reasons are shown unchanged.
 _DROPPED: Final = {"bargein": "interrupted", "overrun": "the AI was too far ahead", "call_ended": "not played at the end"}
 
 

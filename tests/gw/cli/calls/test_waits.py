@@ -15,7 +15,7 @@ def test_waits_are_found_by_the_answer_s_item() -> None:
     assert {item: total_ms(wait) for item, wait in waits_of(call).items()} == {"i1": 720}
 
 
-def test_a_wait_that_was_not_measured_is_none() -> None:
+def test_an_unmeasured_wait_is_left_out() -> None:
     events = [_event("answered", item=f"i{ms}", ms=ms, gateway_ms=ms) for ms in (0, 4, 5)]
     assert list(waits_of(CallDetails(call_sid="CA1", events=events))) == ["i5"]
     assert [parts(event) for event in events] == ["", "", "gateway 0.01 s"]

@@ -11,6 +11,7 @@ from gw.call.dialogue.commands import Command, Prompt
 from gw.call.dialogue.facts import NEVER, Phase, Response
 from gw.call.dialogue.inputs import Trouble
 from gw.call.dialogue.rules import CLOSING_MS, MAX_TAKEN_BACK, Rules, ToolRules
+from gw.call.digits import Asked
 from gw.call.state import Reason
 from tests.gw.call.dialogue.talk import Talk
 
@@ -272,3 +273,37 @@ def test_the_end_answers_each_tool_call_once_and_keeps_those_in_the_background()
     assert talk.on(given.BudgetSpent())[:1] == [do.ToolOutput("t1", "cancelled")]
     assert [tool.call_id for tool in talk.machine.open_tools] == ["t2"]
     assert talk.on(given.ToolSettled("t2")) == [do.ToolResult("t2", "settled")]
+
+
+def test_a_silent_hang_up_is_asked_for_words_again_after_it_was_taken_back() -> None:
+    talk = Talk(Rules(interruptions="none"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "hang_up"))
+    assert talk.on(given.ResponseDone("r1")) == [do.Create(Prompt.GOODBYE)]
+    assert talk.on(given.SpeechStarted("c1")) == [do.Note("goodbye_taken_back")]
+    talk.on(given.SpeechStopped("c1"), given.ResponseStarted("r2"), given.ResponseDone("r2"), given.ResponseStarted("r3"))
+    talk.on(given.ToolCall("r3", "t2", "hang_up"))
+    assert talk.on(given.ResponseDone("r3")) == [do.Create(Prompt.GOODBYE)]
+
+
+def test_a_decided_end_ends_what_waited_for_a_quiet_moment() -> None:
+    talk = Talk(Rules(tools={"transfer": ToolRules(leaves=Reason.TRANSFERRED)}))
+    talk.greet()
+    talk.on(given.Key("1"), given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "transfer"), given.BudgetSpent())
+    assert (talk.machine.leaving, talk.machine.left_for, talk.machine.keys, talk.machine.filling) == ("", None, "", "")
+    assert talk.machine.keys_at == talk.machine.tools_by == NEVER
+
+
+def test_the_verdict_ends_a_judged_interruption() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ResponseDone("r1"), given.SpeechStarted("c1"))
+    assert talk.on(given.AnsweredBy("machine", 4000)) == [do.Interrupt("machine"), do.ReleaseAudio(), do.Play()]
+
+
+def test_the_end_lets_the_recording_hear_the_caller_again() -> None:
+    talk = Talk(Rules(tools={"digits": ToolRules(timeout_ms=20_000, collects=True)}))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "digits", asked=Asked(is_sensitive=True)))
+    ended = do.End(Reason.PHONE_LOST, True)
+    assert talk.on(given.StreamEnded(Reason.PHONE_LOST)) == [do.Conceal(False), ended]

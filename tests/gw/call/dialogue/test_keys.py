@@ -211,10 +211,6 @@ def test_a_lost_session_ends_no_collection() -> None:
     assert do.ToolOutput("t1", "settled") in talk.on(given.SessionReady())
 
 
-def test_digits_are_in_no_text() -> None:
-    assert "1234" not in repr(taken("1234"))
-
-
 # -- what comes late ------------------------------------------------------------------------------------------------------
 
 

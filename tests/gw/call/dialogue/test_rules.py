@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gw.call.dialogue.rules import Rules, rules_of
-from gw.config import Agent, Keys, Media, Turns
+from gw.call.dialogue.rules import MCP_APPROVAL, MCP_CALL, TOOL_MARGIN_MS, Rules, ToolRules, rules_of
+from gw.call.state import Reason
+from gw.config import Agent, Keys, Mcp, Media, Say, Tool, Turns
 
 MEDIA = Media()
 
@@ -83,3 +84,36 @@ def test_earlier_streams_count_towards_the_longest_call() -> None:
     rules = rules_of(Agent(), Media(max_call_s=60.0), resumes=True, elapsed_ms=45_000)
     assert (rules.resumes, rules.max_call_ms) == (True, 15_000)
     assert rules_of(Agent(), Media(max_call_s=60.0), resumes=True, elapsed_ms=61_000).max_call_ms == 0
+
+
+def test_tools_of_the_agent() -> None:
+    tools = {
+        "lookup": Tool(url="https://example.com/", timeout_s=2.5, filler="none", filler_after_s=0.5, on_interrupt="cancel"),
+        "book": Tool(url="https://example.com/", mode="background", filler=Say(say="One moment.")),
+        "other": Tool(url="https://example.com/"),
+    }
+    found = rules_of(Agent(provider="openai", tools=("lookup", "book")), MEDIA, tools, resumes=False)
+    assert found.tools == {
+        "lookup": ToolRules(timeout_ms=2500, filler="none", filler_after_ms=500, cancels=True),
+        "book": ToolRules(waits=False, filler="say"),
+    }
+    assert found.hang_up_tool == "", "the agent does not have it"
+
+
+def test_tools_that_are_built_in() -> None:
+    agent = Agent(provider="openai", tools=("transfer", "send_digits", "collect_digits", "hang_up"))
+    leaves = ToolRules(timeout_ms=6000, cancels=True)
+    assert rules_of(agent, MEDIA, resumes=False).tools == {
+        "transfer": leaves._replace(leaves=Reason.TRANSFERRED),
+        "send_digits": leaves._replace(leaves=Reason.DIGITS_SENT),
+        "collect_digits": ToolRules(timeout_ms=180_000, filler="none", collects=True),
+    }
+    assert rules_of(agent, MEDIA, resumes=False).hang_up_tool == "hang_up"
+
+
+def test_calls_of_remote_servers_have_a_bound_and_approvals_continue_after_a_second() -> None:
+    agent = Agent(provider="openai", mcp=(Mcp(),))
+    assert rules_of(agent, MEDIA, resumes=False).tools == {
+        MCP_CALL: ToolRules(timeout_ms=60_000),
+        MCP_APPROVAL: ToolRules(timeout_ms=1000 - TOOL_MARGIN_MS, filler="none", yields=True),
+    }

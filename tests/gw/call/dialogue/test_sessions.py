@@ -10,7 +10,7 @@ from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue import sessions
 from gw.call.dialogue.commands import Prompt
-from gw.call.dialogue.facts import NEVER, Phase, Successor
+from gw.call.dialogue.facts import NEVER, Phase, Response, Successor
 from gw.call.dialogue.inputs import Input, Trouble
 from gw.call.dialogue.rules import (
     LIFETIME_MS,
@@ -239,3 +239,18 @@ def test_shortly_before_the_end_a_session_is_replaced_although_something_is_owed
     assert talk.machine == facts
     talk.on(given.ResponseStarted("r2"))
     assert not sessions.may_swap(talk.machine), "a response is under way"
+
+
+def test_the_return_of_a_call_is_answered_by_no_other_response() -> None:
+    talk = Talk(Rules(resumes=True, returns=True))
+    talk.on(given.SessionReady())
+    assert talk.machine.insists
+
+
+def test_requests_that_the_old_session_had_are_not_the_new_one_s() -> None:
+    talk = Talk(Rules(idle_prompts=0, idle_ms=10_000_000, interruptions="none"))
+    talk.greet()
+    talk.wait(LIFETIME_MS - ROLLOVER_QUIET_MS)
+    talk.machine.cut_requests, talk.machine.response = 1, Response.CUT
+    assert talk.on(given.SuccessorReady(LIFETIME_MS)) == [do.Swap(), do.Restate()]
+    assert (talk.machine.cut_requests, talk.machine.response, talk.machine.successor) == (0, Response.NONE, Successor.NONE)

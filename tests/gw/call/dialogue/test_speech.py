@@ -149,3 +149,10 @@ def test_who_speaks_until_all_is_heard_interrupts_nothing() -> None:
     assert talk.on(given.HeardOut()) == [do.ReleaseAudio(), do.ToolOutput("t1", "cancelled"), do.CancelTool("t1")]
     assert talk.machine.speaks
     assert talk.on(given.SpeechStopped("c1")) == [do.Create(Prompt.ANSWER)]
+
+
+def test_who_interrupts_the_goodbye_is_back_in_the_conversation() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    assert talk.on(given.SpeechStarted("c1")) == [do.Note("goodbye_taken_back"), do.Interrupt()]

@@ -19,6 +19,7 @@ def test_a_tool_of_an_earlier_stream_is_wanted_again_and_its_result_answered() -
     talk = Talk(Rules(resumes=True, tools={"lookup": ToolRules()}))
     assert talk.on(given.ToolResumed("t1", "lookup", 5000)) == [do.WantTool("t1")]
     assert talk.on(given.ToolResumed("t1", "lookup", 5000), given.ToolResumed("t2", "unknown", 5000)) == []
+    assert talk.machine.tools == 1
     assert talk.on(given.SessionReady()) == [do.Restate(), do.Create(Prompt.RETURN)]
     talk.on(given.ResponseStarted("r1"), given.Audio("r1", 100), given.ResponseDone("r1"))
     assert talk.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled"), do.Create(Prompt.ANSWER)]

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from gw.config import Agent, Config, Route
+
 #: The stream parameter of a call whose caller has heard that it is recorded, before this stream.
 HEARD: Final = {"notice": "heard"}
 #: The variable of a route that decides whether its calls are recorded, and its values for no.
@@ -20,6 +22,19 @@ _OFF: Final = ("false", "no", "off", "0")
 def is_unrecorded(variables: Mapping[str, str]) -> bool:
     """Return whether a route's variables turn the recording off."""
     return variables.get(_VARIABLE, "").strip().lower() in _OFF
+
+
+def off_by(config: Config, agent: Agent, route: Route) -> str:
+    """Return why a call is not recorded; empty if it is."""
+    if not config.signed:
+        return "no_credentials"
+    if not config.recording.enabled:
+        return "disabled"
+    if not agent.recording:
+        return "agent"
+    if is_unrecorded(route.variables):
+        return "variable"
+    return "" if route.record else "route"
 
 
 class RecordingGuard:

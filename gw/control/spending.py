@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -21,6 +20,7 @@ from gw.call.cost.usage import KINDS, Used, day_of
 from gw.config import Config
 from gw.control.bus.server import BusServer
 from gw.control.store import Store, StoreError
+from gw.latest import Latest
 from metrics.declare import AI_COST, AI_TOKENS, BUDGET_DAY, ConfiguredFamily
 from metrics.page import Page
 
@@ -93,7 +93,7 @@ class Spending:
         self._models = models
         self._tokens: dict[tuple[str, ...], float] = {(model, kind): 0.0 for model in sorted(models | {OTHER}) for kind in KINDS}
         self._costs: dict[tuple[str, ...], float] = {(agent,): 0.0 for agent in sorted(self._agents | {OTHER})}
-        self._calls: OrderedDict[str, _Call] = OrderedDict()
+        self._calls: Latest[str, _Call] = Latest(MAX_CALLS)
         self._day = day_of(clock())
         self._sum_usd = 0.0  # of the day, by the store
         self._caller_sums: dict[str, float] = {}
@@ -131,8 +131,6 @@ class Spending:
         call = self._calls.get(call_sid)
         if call is None:
             call = self._calls[call_sid] = _Call()
-            while len(self._calls) > MAX_CALLS:
-                self._calls.popitem(last=False)
         return call
 
     def _end(self, call_sid: str) -> None:

@@ -29,13 +29,13 @@ from gw.call.audio.playout import MESSAGE, NOTICE, RECORDED
 from gw.call.cost.budget import Level
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.inputs import Input
-from gw.call.guard import HEARD, RecordingGuard, is_unrecorded
+from gw.call.guard import HEARD, RecordingGuard, off_by
 from gw.call.quality import Quality
 from gw.call.resume import LEFT, TURNS_PER_STREAM
 from gw.call.state import CallState, Reason, Result, result_of
 from gw.call.turns import Turn, Turns
 from gw.call.variables import carried
-from gw.config import Agent, Config, Route
+from gw.config import Agent, Route
 from gw.media.ai_side import AiSide
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
@@ -84,7 +84,7 @@ class Call:
         self._began_ms = round((self.events.started_at - resumed.began_at) * _MS) if resumed else 0
         self.spending = CallSpending(context, self.events, start, agent_name, agent)
         self.turns = Turns(resumed.n * TURNS_PER_STREAM if resumed else 0)
-        off = _not_recorded_by(context.config, agent, route)
+        off = off_by(context.config, agent, route)
         notice = context.config.recording.notice
         is_announced = not notice.is_set or HEARD.items() <= start.parameters.items()
         guard = RecordingGuard(enabled=not off, is_announced=is_announced)
@@ -331,19 +331,6 @@ class Call:
             ai_first_audio_ms=self.ai.first_audio_ms,
             hub_hold_max_s=self.context.hold_max_s(started_s),
         )
-
-
-def _not_recorded_by(config: Config, agent: Agent, route: Route) -> str:
-    """Return why a call is not recorded; empty if it is."""
-    if not config.signed:
-        return "no_credentials"
-    if not config.recording.enabled:
-        return "disabled"
-    if not agent.recording:
-        return "agent"
-    if is_unrecorded(route.variables):
-        return "variable"
-    return "" if route.record else "route"
 
 
 def _call_ms(began_ms: int, events: CallEvents) -> int:

@@ -132,11 +132,18 @@ def number(
     """Build one number, coloured by thresholds. A count has no decimals."""
     if unit == "short":
         unit, decimals = _COUNT, 0
-    panel = stat.Panel().color_mode(looks.BigValueColorMode.VALUE).graph_mode(looks.BigValueGraphMode.NONE)
-    panel.reduce_options(_last()).thresholds(_thresholds(steps)).text_mode(looks.BigValueTextMode.VALUE)
+    panel = numbers(title, description, [(query, "")], unit=unit, steps=steps, span=span)
+    panel.text_mode(looks.BigValueTextMode.VALUE)
     if decimals is not None:
         panel.decimals(decimals)
-    return _asked(_framed(panel, title, description, span, 4).unit(unit), [(query, "")], instant=True)
+    return panel
+
+
+def numbers(title: str, description: str, queries: Sequence[Query], *, unit: str, steps: Steps, span: int = 4) -> stat.Panel:
+    """Build one number per series of the result, each with its name, coloured by thresholds."""
+    panel = stat.Panel().color_mode(looks.BigValueColorMode.VALUE).graph_mode(looks.BigValueGraphMode.NONE)
+    panel.reduce_options(_last()).thresholds(_thresholds(steps)).text_mode(looks.BigValueTextMode.VALUE_AND_NAME)
+    return _asked(_framed(panel, title, description, span, 4).unit(unit), queries, instant=True)
 
 
 def bars(

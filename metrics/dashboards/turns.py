@@ -5,8 +5,8 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from metrics.dashboards.assemble import AnyPanel, metrics_dashboard
-from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, buckets, curves, number, quantile
-from metrics.declare import FIRST_AUDIO, TURN_LATENCY, TURN_PART, WARM_LEGS
+from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, Query, buckets, curves, number, numbers, quantile
+from metrics.declare import FIRST_AUDIO, TURN_LATENCY, TURN_PART, WARM_LEGS, ConfiguredHistogram, Histogram
 
 #: Waits from which callers hesitate, and from which they ask whether the line is dead.
 _SLOW_S = 1.5
@@ -23,27 +23,24 @@ def turns() -> dashboard.Dashboard:
     )
 
 
+def _percentiles(waits: Histogram | ConfiguredHistogram) -> list[Query]:
+    """Return the median and the 95th percentile of the selected time range."""
+    return [(quantile(q, waits, window="$__range"), name) for q, name in ((0.5, "p50"), (0.95, "p95"))]
+
+
 def _answers() -> list[AnyPanel]:
     spent, turns_answered = (
         f"sum by (part) (rate({TURN_PART.name}_{what}{{{CHOSEN}}}[$__rate_interval]))" for what in ("sum", "count")
     )
     steps = [(None, GREEN), (_SLOW_S, YELLOW), (_DEAD_S, RED)]
     return [
-        number(
-            "Answer, p50",
-            "Half of the answers began later than this after the caller's last sound.",
-            quantile(0.5, TURN_LATENCY, window="$__range"),
+        numbers(
+            "Answer",
+            "Half of the answers, and 5 % of them, began later than this after the caller's last sound.",
+            _percentiles(TURN_LATENCY),
             unit="s",
             steps=steps,
-            span=6,
-        ),
-        number(
-            "Answer, p95",
-            "5 % of the answers began later than this after the caller's last sound.",
-            quantile(0.95, TURN_LATENCY, window="$__range"),
-            unit="s",
-            steps=steps,
-            span=6,
+            span=12,
         ),
         number(
             "Gateway's part, p95",
@@ -93,24 +90,16 @@ def _answers() -> list[AnyPanel]:
 def _first_word() -> list[AnyPanel]:
     steps = [(None, GREEN), (2.5, YELLOW), (4.0, RED)]
     return [
-        number(
-            "First word, p50",
-            "Half of the callers waited longer than this for the agent's first audio.",
-            quantile(0.5, FIRST_AUDIO, window="$__range"),
+        numbers(
+            "First word",
+            "Half of the callers, and 5 % of them, waited longer than this for the agent's first audio.",
+            _percentiles(FIRST_AUDIO),
             unit="s",
             steps=steps,
-            span=12,
-        ),
-        number(
-            "First word, p95",
-            "5 % of the callers waited longer than this for the agent's first audio.",
-            quantile(0.95, FIRST_AUDIO, window="$__range"),
-            unit="s",
-            steps=steps,
-            span=12,
+            span=24,
         ),
         curves(
-            "First word",
+            "Wait for the first word",
             "Wait for the agent's first audio: from the stream's start, or, without a greeting, from the first request.",
             [(quantile(q, FIRST_AUDIO), name) for q, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))],
             unit="s",

@@ -174,7 +174,7 @@ def test_every_query_finds_data(name, shown):
         "calls-03-calls-ended",
         "calls-14-ends-by-reason",
         "calls-16-barge-in",
-        "turns-05-turns-answered",
+        "turns-04-turns-answered",
         "fleet-08-cpu",
         "fleet-09-memory",
         "fleet-10-descriptors",

@@ -98,7 +98,7 @@ class ListCommands:
         if (row.from_number, row.account) != (args.caller, args.account):
             account = f" and --account {row.account}" if row.account else ""
             raise CommandError("failed", f"the list was begun with --from {row.from_number}{account}; continue it with the same")
-        counts = self._lines.counts(args.list_id)
+        counts = self._lines.progress(args.list_id).counts
         return {"list": msgspec.structs.asdict(row), "counts": counts, "has_all": sum(counts.values()) >= row.total}
 
     def _add(self, args: _Add) -> dict[str, Any]:
@@ -128,17 +128,18 @@ class ListCommands:
 
     def _run(self, args: _Run) -> dict[str, Any]:
         """Run a list from now on, or let it run on. Returns how far it is."""
-        row = self._lines.one_list(args.list_id)
-        if row is None:
-            raise CommandError("not_found", f"no list {args.list_id}")
         if args.begin:
+            row = self._lines.one_list(args.list_id)
+            if row is None:
+                raise CommandError("not_found", f"no list {args.list_id}")
             if args.unknown:
                 self._lines.wait_again(args.list_id, time.time())
             self._service.run(row)
         runs = self._service.keep(args.list_id)
+        counts, next_at = self._lines.progress(args.list_id)
         return {
-            "counts": self._lines.counts(args.list_id),
-            "next_at": self._lines.next_due(args.list_id),
+            "counts": counts,
+            "next_at": next_at,
             "runs": runs,
             "stopped": self._service.why_stopped(args.list_id),
             "problem": self._service.problem,
@@ -146,7 +147,7 @@ class ListCommands:
 
     def _stop(self, args: _List) -> dict[str, Any]:
         self._service.end(args.list_id)
-        return {"counts": self._lines.counts(args.list_id)}
+        return {"counts": self._lines.progress(args.list_id).counts}
 
     def _page(self, args: _Page) -> list[DialRow]:
         if args.since is not None:

@@ -6,9 +6,8 @@ per wish: a webhook that comes twice resumes the call once.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -19,8 +18,7 @@ from gw.call.state import Reason
 from gw.control.calls.registry import Call
 from gw.control.jobs.leave import wish_of
 from gw.control.jobs.lifecycle import Job
-
-T = TypeVar("T")
+from gw.latest import Latest
 
 #: Questions that this class answers, besides the wish of a call that returns.
 ABOUT: Final = ("left", "whisper")
@@ -34,13 +32,13 @@ class LeftCalls:
     def __init__(self, jobs_of: Callable[[str, str], Sequence[Job]]) -> None:
         """`jobs_of` returns the jobs of a call and a kind, the newest first; it waits for the disk, and raises GatewayError."""
         self._jobs_of = jobs_of
-        self._answers: OrderedDict[str, bus.Answer] = OrderedDict()
-        self._accepted: OrderedDict[str, None] = OrderedDict()
+        self._answers: Latest[str, bus.Answer] = Latest(MAX_KEPT)
+        self._accepted: Latest[str, None] = Latest(MAX_KEPT)
 
     def on_event(self, event: bus.Event) -> None:
         """Subscriber of the bus: returns immediately."""
         if isinstance(event, bus.CallEvent) and event.kind == "transfer_accepted":
-            _keep(self._accepted, str(event.data.get("key") or ""), None)
+            self._accepted[str(event.data.get("key") or "")] = None
 
     def answer(self, ask: bus.Ask, call: Call) -> bus.Answer:
         """Answer a question about a call that left its stream. Raises GatewayError."""
@@ -50,7 +48,7 @@ class LeftCalls:
         if ask.about == "whisper":
             return bus.Answer(ask.n, text=leave.whisper if leave is not None else "")
         answer = self._next(ask, call, leave)
-        _keep(self._answers, ask.key, answer)
+        self._answers[ask.key] = answer
         return answer
 
     def wish(self, call_sid: str, key: str) -> str:
@@ -79,9 +77,3 @@ class LeftCalls:
             text=target,
             is_recorded=call.is_recorded,
         )
-
-
-def _keep(kept: OrderedDict[str, T], key: str, value: T) -> None:
-    kept[key] = value
-    while len(kept) > MAX_KEPT:
-        kept.popitem(last=False)

@@ -24,6 +24,7 @@ from gw.call.conversation import Conversation
 from gw.call.resume import LEFT
 from gw.call.turns import Turn
 from gw.control.rows import CallDetails
+from gw.latest import Latest
 
 #: From a call's last owner to its removal. A later question is answered from the store.
 KEEP_S: Final = 60.0
@@ -75,7 +76,7 @@ class Calls:
         self._several_accounts = several_accounts
         self._calls: dict[str, Call] = {}
         self._left: OrderedDict[str, float] = OrderedDict()  # those without an owner: since when, oldest first
-        self._over: dict[str, None] = {}  # oldest first
+        self._over: Latest[str, None] = Latest(MAX_OVER)
 
     # -- questions --------------------------------------------------------------------------------------------------------
 
@@ -184,8 +185,6 @@ class Calls:
     def on_over(self, call_sid: str) -> None:
         """Twilio reports the call's end."""
         self._over[call_sid] = None
-        if len(self._over) > MAX_OVER:
-            del self._over[next(iter(self._over))]
 
     def on_transferred(self, call_sid: str) -> None:
         """Twilio transferred the caller."""

@@ -16,7 +16,7 @@ import logging
 import math
 import sqlite3
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -31,6 +31,7 @@ from gw.bounded import OutOfTimeError, within
 from gw.control.jobs import lifecycle, table
 from gw.control.jobs.lifecycle import Ended, Job, Outcome
 from gw.errors import GatewayError, ProtocolError
+from gw.latest import Latest
 from gw.protocol.hooks.tool_call import decode_call, failed
 from metrics import declare
 from metrics.page import Page
@@ -130,7 +131,7 @@ class Jobs:
         self._pool = gevent.pool.Pool(sum(handler.runners for handler in handlers))
         self._running: dict[str, Job] = {}  # until the end of the attempt is on disk
         self._requests: dict[str, gevent.Greenlet[..., None]] = {}  # in `Handler.run`
-        self._cancelled: OrderedDict[str, None] = OrderedDict()
+        self._cancelled: Latest[str, None] = Latest(MAX_CANCELLED)
         self._ended: list[table.Change] = []
         self._reserved: dict[str, Job] = {}  # claimed by the commit that accepts them, which is under way
         self._offered: dict[str, int] = {}  # runners by kind that the turn under way may use
@@ -244,8 +245,6 @@ class Jobs:
             request.kill(_Cancelled, block=False)
             return
         self._cancelled[job_id] = None
-        while len(self._cancelled) > MAX_CANCELLED:
-            self._cancelled.popitem(last=False)
 
     # -- life -------------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
@@ -37,6 +36,7 @@ from gw.control.twilio_api.accounts import Account, Accounts
 from gw.control.twilio_api.answers import RestError
 from gw.control.twilio_api.rest import CallRequest
 from gw.errors import GatewayError
+from gw.latest import Latest
 
 T = TypeVar("T")
 
@@ -101,8 +101,8 @@ class Outbound:
         self._stopped: dict[str, str] = {}  # why a list stopped
         self._waiting: dict[tuple[str, int], float] = {}  # dials whose job has not had its turn: since when, monotonic
         self._looked_s: dict[tuple[str, int], float] = {}  # at dials without an end, monotonic
-        self._verdicts: OrderedDict[str, str] = OrderedDict()  # by call
-        self._undelivered: OrderedDict[str, float] = OrderedDict()  # verdicts whose call no worker reported: since when
+        self._verdicts: Latest[str, str] = Latest(MAX_VERDICTS)  # by call
+        self._undelivered: Latest[str, float] = Latest(MAX_VERDICTS)  # verdicts whose call no worker reported: since when
         self._next_s = 0.0  # of the next dial, monotonic
         self.problem = ""  # why the last dial was not placed
         self._wake = Event()
@@ -264,13 +264,9 @@ class Outbound:
         if isinstance(event, bus.Webhook) and event.kind == "amd":
             call_sid, verdict = event.fields.get("CallSid", ""), event.fields.get("AnsweredBy", "")
             if call_sid and verdict:
-                self._verdicts.setdefault(call_sid, verdict)
-                while len(self._verdicts) > MAX_VERDICTS:
-                    self._verdicts.popitem(last=False)
+                self._verdicts[call_sid] = self._verdicts.get(call_sid, verdict)
                 if not self._send_verdict(call_sid, verdict):
                     self._undelivered[call_sid] = time.monotonic()
-                    while len(self._undelivered) > MAX_VERDICTS:
-                        self._undelivered.popitem(last=False)
 
     def on_stored(self, event: bus.Event) -> None:
         """Settle what a webhook reports. Idempotent. Raises StoreUnavailable, and SpoolError."""

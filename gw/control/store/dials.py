@@ -8,7 +8,7 @@ or repeated report of an earlier dial changes nothing. Sends nothing to Twilio.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
@@ -22,6 +22,13 @@ T = TypeVar("T")
 
 #: States of a dial under way.
 UNDER_WAY: Final[tuple[DialState, ...]] = ("claimed", "placed")
+
+
+class Progress(NamedTuple):
+    """Progress of a list. `counts`: lines by state, done ones by their result. `next_at`: of the next dial; None without one."""
+
+    counts: dict[str, int]
+    next_at: float | None
 
 
 class Backend(Protocol):
@@ -67,15 +74,19 @@ class Dials:
         if rows:
             self._backend.write(work)
 
-    def counts(self, list_id: str) -> dict[str, int]:
-        """Return the number of lines by state, those that are done by their result."""
+    def progress(self, list_id: str) -> Progress:
+        """Return how far a list is."""
         word = func.coalesce(dials.c.result, "")
-        statement = select(dials.c.state, word, func.count()).where(dials.c.list_id == list_id).group_by(dials.c.state, word)
-        found: dict[str, int] = {}
-        for state, result, number in self._backend.read(lambda c: c.execute(statement).all()):
+        columns = dials.c.state, word, func.count(), func.min(dials.c.next_at)
+        statement = select(*columns).where(dials.c.list_id == list_id).group_by(dials.c.state, word)
+        counts: dict[str, int] = {}
+        next_at = None
+        for state, result, number, at in self._backend.read(lambda c: c.execute(statement).all()):
             key = result if state == "done" and result else state
-            found[key] = found.get(key, 0) + number
-        return found
+            counts[key] = counts.get(key, 0) + number
+            if state == "waiting":
+                next_at = at if next_at is None else min(next_at, at)
+        return Progress(counts, next_at)
 
     # -- lines ---------------------------------------------------------------------------------------------------------
 
@@ -88,11 +99,6 @@ class Dials:
         """Return waiting lines of a list whose time has come, longest due first."""
         mine = (dials.c.state == "waiting", dials.c.list_id == list_id, dials.c.next_at <= now)
         return self._rows(select(*columns_of(dials)).where(*mine).order_by(dials.c.next_at, dials.c.n).limit(limit))
-
-    def next_due(self, list_id: str) -> float | None:
-        """Return the time of the next dial of a list; None without a waiting line."""
-        statement = select(func.min(dials.c.next_at)).where(dials.c.state == "waiting", dials.c.list_id == list_id)
-        return self._backend.read(lambda c: c.execute(statement).scalar())
 
     def one(self, list_id: str, n: int) -> DialRow | None:
         """Return a line; None if it is unknown."""

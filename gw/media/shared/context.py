@@ -6,7 +6,6 @@ import logging
 import os
 import ssl
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
 from typing import Final, NamedTuple, Protocol
@@ -19,6 +18,7 @@ from gw.call.cost.token_minute import TokenMinute
 from gw.call.resume import NextStep, Resumed, next_step
 from gw.call.state import CallState, Event, Reason, State
 from gw.config import Agent, Config
+from gw.latest import Latest
 from gw.logs.limited import LimitedLog
 from gw.media.admission.budget_board import BudgetBoard
 from gw.media.admission.shared_lock import SharedBusyError
@@ -198,7 +198,7 @@ class MediaContext:
         self.ask: Callable[..., bus.Answer | None] = lambda call_sid, about, account_sid, **more: None  # as `BusClient.ask`
         self.lookups = Lookups(config)
         self.keep_digits: Callable[[str, str, str], bool] = lambda call_sid, ref, digits: False
-        self.endings: OrderedDict[str, Ending] = OrderedDict()  # by call SID
+        self.endings: Latest[str, Ending] = Latest(MAX_ENDINGS)  # by call SID
 
     def open_calls(self) -> dict[str, tuple[float, str]]:
         """Return the start of each open call's stream, and its account, by call SID."""
@@ -217,8 +217,6 @@ class MediaContext:
     def keep_ending(self, call_sid: str, reason: Reason, agent: str, speak: bool = False, account_sid: str = "") -> None:
         """Keep how a call's stream ended for the action webhook. `speak`: the caller is owed words."""
         self.endings[call_sid] = Ending(reason, agent, speak, account_sid)
-        if len(self.endings) > MAX_ENDINGS:
-            self.endings.popitem(last=False)
 
     def share_ending(self, call_sid: str) -> None:
         """Let every worker know that a caller is owed nothing: Twilio may ask another one, while control is away.

@@ -7,7 +7,6 @@ Variables and greeting never go to Twilio: the worker that has the stream takes 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from time import monotonic
@@ -17,6 +16,7 @@ import gevent
 
 from gw import bus
 from gw.config import REFUSE, Config, Route
+from gw.latest import Latest
 from gw.protocol.hooks.route_call import Decision, encode_decision
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Lookups:
     def __init__(self, config: Config) -> None:
         self._lookup = config.route
         self.put: Callable[[bus.Ask, float], bus.Answer | None] = lambda question, limit_s: None
-        self._kept: OrderedDict[str, Decision] = OrderedDict()  # by call SID
+        self._kept: Latest[str, Decision] = Latest(MAX_KEPT)  # by call SID
 
     @property
     def is_configured(self) -> bool:
@@ -83,7 +83,7 @@ class Lookups:
             )
             is_refused = self._lookup.on_failure == REFUSE
             return Looked(Route(agent="" if is_refused else self._lookup.on_failure), None, failure, is_refused)
-        self._keep(call_sid, answer.route)
+        self._kept[call_sid] = answer.route
         return _looked(answer.route)
 
     def of_stream(self, route_id: str, call_sid: str, account_sid: str) -> Looked | None:
@@ -104,12 +104,6 @@ class Lookups:
             log.error("control did not answer: the variables of the call's route are empty", extra={"call_sid": call_sid})
             decision = Decision()
         return Looked(Route(variables=decision.variables, record=records), decision.greeting)
-
-    def _keep(self, call_sid: str, decision: Decision) -> None:
-        self._kept[call_sid] = decision
-        self._kept.move_to_end(call_sid)
-        if len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
 
 
 def _looked(decision: Decision) -> Looked:

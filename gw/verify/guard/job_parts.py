@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 import sqlite3
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
@@ -266,7 +265,8 @@ class JobParts:
         jobs._running = {} if memory.running is None else {memory.running.id: memory.running}
         jobs._reserved = {} if memory.reserved is None else {memory.reserved.id: memory.reserved}
         jobs._ended = list(memory.ended)
-        jobs._cancelled = OrderedDict({JOB: None} if memory.cancelled else {})
+        if memory.cancelled:
+            jobs._cancelled[JOB] = None
         begun: list[Job] = []
         jobs._pool = cast("Any", StandIn(spawn=lambda attempt, handler, job: begun.append(job), kill=lambda timeout: None))
 

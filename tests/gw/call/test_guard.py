@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gw.call.guard import RecordingGuard, is_unrecorded
+from gw.call.guard import RecordingGuard, is_unrecorded, off_by
+from gw.config import Agent, Config, Recording, Route, Secrets, Twilio
 
 turns = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30)
 
@@ -69,3 +72,21 @@ def test_a_variable_turns_the_recording_off() -> None:
     off = [value for value in ("false", "No", " off ", "0", "true", "", "yes") if is_unrecorded({"recording": value})]
     assert off == ["false", "No", " off ", "0"]
     assert not is_unrecorded({})
+
+
+@pytest.mark.parametrize(
+    ("config", "agent", "route", "by"),
+    [
+        ({}, {}, {}, ""),
+        ({"secrets": Secrets()}, {}, {}, "no_credentials"),
+        ({"recording": Recording(enabled=False)}, {"recording": False}, {}, "disabled"),
+        ({}, {"recording": False}, {"record": False}, "agent"),
+        ({}, {}, {"variables": {"recording": "No"}, "record": False}, "variable"),
+        ({}, {}, {"record": False}, "route"),
+    ],
+)
+def test_the_first_reason_against_a_recording(
+    config: dict[str, Any], agent: dict[str, Any], route: dict[str, Any], by: str
+) -> None:
+    signed = {"twilio": Twilio(account_sid="AC" + "0" * 32), "secrets": Secrets(twilio_auth_token="x")}
+    assert off_by(Config(**{**signed, **config}), Agent(**agent), Route(**route)) == by

@@ -77,7 +77,7 @@ def test_a_list_is_dialled_and_its_ends_are_reported(make: Make) -> None:
     gevent.sleep(0.1)
     assert rig.dialled == {}, "a list runs only on request"
     rig.run()
-    rig.until(lambda: rig.lines.counts(LIST) == {"placed": 3}, "each line has its call")
+    rig.until(lambda: rig.lines.progress(LIST).counts == {"placed": 3}, "each line has its call")
     assert rig.dialled == {f"+1555000{n:04d}": 1 for n in (2, 3, 4)}
     assert rig.sid_of(3) == rig.twilio.placed["+15550000003"][0]
     rig.report(2)

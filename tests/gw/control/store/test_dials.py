@@ -23,7 +23,7 @@ def test_a_list_and_its_lines_are_added_once(store: Store) -> None:
     assert [row.n for row in store.dials.page(LIST, after=2, limit=1)] == [3]
     assert store.dials.one(LIST, 3) == line(3, variables={"name": "Ada"})
     assert store.dials.one(LIST, 9) is None
-    assert store.dials.counts(LIST) == {"waiting": 3}
+    assert store.dials.progress(LIST).counts == {"waiting": 3}
 
 
 def test_only_due_lines_are_due(store: Store) -> None:
@@ -31,8 +31,8 @@ def test_only_due_lines_are_due(store: Store) -> None:
     assert [row.n for row in store.dials.due(LIST, 100.0, 9)] == [2, 3]
     assert store.dials.defer(LIST, 2, 0, 900.0)
     assert [row.n for row in store.dials.due(LIST, 500.0, 9)] == [3, 4]
-    assert store.dials.next_due(LIST) == 0.0
-    assert store.dials.next_due("0" * 12) is None
+    assert store.dials.progress(LIST).next_at == 0.0
+    assert store.dials.progress("0" * 12) == ({}, None)
 
 
 def test_one_of_many_claims_a_dial(store: Store) -> None:
@@ -66,7 +66,7 @@ def test_a_dial_is_placed_answered_and_ended(store: Store) -> None:
     assert store.dials.claim(LIST, 2, 2, "job 2", 800.0)
     assert not store.dials.end(msgspec.structs.replace(again, state="done")), "a report of the first dial comes late"
     assert not store.dials.place(LIST, 2, 1, "CA1")
-    assert store.dials.counts(LIST) == {"waiting": 2, "claimed": 1}
+    assert store.dials.progress(LIST).counts == {"waiting": 2, "claimed": 1}
 
 
 def test_a_request_that_was_not_sent_costs_no_dial(store: Store) -> None:
@@ -84,7 +84,7 @@ def test_an_unknown_dial_may_be_asked_for_again(store: Store) -> None:
     row = store.dials.one(LIST, 2)
     assert row is not None
     assert store.dials.end(msgspec.structs.replace(row, state="unknown", ended_at=130.0))
-    assert store.dials.counts(LIST) == {"waiting": 2, "unknown": 1}
+    assert store.dials.progress(LIST).counts == {"waiting": 2, "unknown": 1}
     assert store.dials.wait_again(LIST, 140.0) == 1
     row = store.dials.one(LIST, 2)
     assert row is not None

@@ -46,7 +46,7 @@ STATUS_S: Final = 1.0
 #: Time control has to answer. "next" is asked by the action webhook: Twilio waits for 15 s, and the callers of a machine that
 #: died ask at the same time, each for a few reads of the store. "conversation" is asked by a resumed call, whose caller hears
 #: silence. "digits" is asked again.
-ASK_S: Final = {"next": 6.0, "conversation": 0.5, "left": 4.0, "whisper": 4.0, "digits": 1.0}
+ASK_S: Final = {"next": 6.0, "conversation": 1.5, "left": 4.0, "whisper": 4.0, "digits": 1.0}
 #: Open questions. With more, control does not keep up.
 MAX_ASKS: Final = 1000
 #: Event kinds in the sequence in which they are dropped when control is away for too long: statistics before jobs, whose

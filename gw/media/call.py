@@ -54,6 +54,8 @@ from gw.protocol.twilio import Start
 log = logging.getLogger(__name__)
 
 _MS: Final = 1000.0
+#: Bound on questions for the conversation of a resumed call. Its caller hears silence meanwhile.
+RESTORE_S: Final = 1.5
 #: Longest verdict that is noted: Twilio's words are shorter.
 MAX_VERDICT_CHARS: Final = 40
 
@@ -130,12 +132,12 @@ class Call:
             self.events.note("recording_off", by=off)
 
     def restore_conversation(self) -> None:
-        """Load the conversation before this stream, and its open tools, for a resumed call. Waits for control, for a moment."""
+        """Load the conversation before this stream, and its open tools, for a resumed call. Waits for control, for RESTORE_S."""
         resumed = self.events.resumed
         if resumed is None:
             return
         more = {"key": resumed.left} if resumed.left else {}
-        answer = self.context.ask(self.sid, "conversation", self.events.account_sid, **more)
+        answer = self.context.ask_again(self.sid, "conversation", self.events.account_sid, RESTORE_S, **more)
         if answer is not None:
             self.ai.conversation.resume_from(answer.utterances)
             self.spending.earlier_usd = answer.spent_usd

@@ -26,7 +26,7 @@ from gw.errors import GatewayError
 log = logging.getLogger(__name__)
 
 #: Bounds on an answer by the question's subject, below the worker's own.
-ANSWER_S: Final = {"next": 5.5, "conversation": 0.4, "variables": 0.8, "left": 3.5, "whisper": 3.5}
+ANSWER_S: Final = {"next": 5.5, "conversation": 1.4, "variables": 0.8, "left": 3.5, "whisper": 3.5}
 #: Time for an end that is on its way from the worker, and the interval between looks.
 END_S: Final = 2.0
 LOOK_S: Final = 0.02

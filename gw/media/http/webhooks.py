@@ -21,8 +21,6 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
-import gevent
-
 from gw import bus
 from gw.call.guard import HEARD, is_unrecorded
 from gw.call.leave import caller_outcome, is_key, outcome_of
@@ -54,9 +52,8 @@ Environ = dict[str, Any]
 REMEMBERED_S: Final = 60
 #: No stream for a call that is over.
 OVER_S: Final = 3600
-#: Bound on questions to control about a call that left its stream, below Twilio's 15 s, and the pause between two.
+#: Bound on questions to control about a call that left its stream, below Twilio's 15 s.
 ASK_AGAIN_S: Final = 8.0
-ASK_PAUSE_S: Final = 0.1
 #: Time in which the callee of a transfer has to press the key, after the summary.
 WHISPER_S: Final = 10
 _ACCEPT_KEY: Final = "1"
@@ -420,7 +417,8 @@ class Webhooks:
         Asks control, bounded, and again while control restarts: the caller waits.
         """
         context, call_sid, name = self._context, fields["CallSid"], self._name(fields)
-        answer = self._ask_again(call_sid, "left", self._account_sid(fields), key=key, outcome=outcome_of(fields))
+        more = {"key": key, "outcome": outcome_of(fields)}
+        answer = context.ask_again(call_sid, "left", self._account_sid(fields), ASK_AGAIN_S, **more)
         is_over = fields.get("CallStatus") in CALL_OVER
         outcome = caller_outcome(answer.outcome if answer is not None else outcome_of(fields), is_over=is_over)
         if is_new and outcome in context.cells.transfers:
@@ -457,22 +455,13 @@ class Webhooks:
             if is_new:
                 self._context.emit(bus.CallEvent(call_sid, "transfer_accepted", time.time(), {"key": key}))
             return twiml.connect_callee()
-        answer = self._ask_again(call_sid, "whisper", self._account_sid(fields), key=key)
+        answer = self._context.ask_again(call_sid, "whisper", self._account_sid(fields), ASK_AGAIN_S, key=key)
         if answer is None or not answer.text:
             log.warning("a callee hears no whisper: the transfer is not known", extra={"call_sid": call_sid})
             return twiml.hangup()
         back = self._context.config.server.way_back
         accept_url = f"{self._public}/twilio/whisper{back}?call={call_sid}&key={key}&accept=1"
         return twiml.whisper(answer.text, accept_url, timeout_s=WHISPER_S)
-
-    def _ask_again(self, call_sid: str, about: str, account_sid: str, **more: str) -> bus.Answer | None:
-        """Ask control until it answers, for ASK_AGAIN_S: a control that restarts takes seconds."""
-        until_s = time.monotonic() + ASK_AGAIN_S
-        while True:
-            answer = self._context.ask(call_sid, about, account_sid, **more)
-            if answer is not None or time.monotonic() >= until_s:
-                return answer
-            gevent.sleep(ASK_PAUSE_S)
 
 
 def foreign_request(config: Config, environ: Environ) -> Foreign:

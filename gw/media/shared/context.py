@@ -10,6 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, NamedTuple, Protocol
 
+import gevent
 from gevent.pool import Pool
 
 from gw import bus
@@ -58,6 +59,8 @@ from metrics.page import Page
 
 #: Endings kept for Twilio's action webhook, which comes within a second of a stream's end.
 MAX_ENDINGS: Final = 1000
+#: Pause between two questions to control.
+ASK_PAUSE_S: Final = 0.1
 #: Time for which other workers know that the caller of an ended call is owed nothing.
 SHARED_S: Final = 60
 
@@ -208,6 +211,15 @@ class MediaContext:
         """Return the call's name in tokens and in the ledger: no other account's webhook leads to it."""
         is_main = account_sid in ("", self.config.twilio.account_sid) or not self.config.signed
         return call_sid if is_main else f"{account_sid} {call_sid}"
+
+    def ask_again(self, call_sid: str, about: str, account_sid: str, limit_s: float, **more: str) -> bus.Answer | None:
+        """Ask control until it answers, for `limit_s` and the last answer: a control that restarts takes seconds."""
+        until_s = monotonic() + limit_s
+        while True:
+            answer = self.ask(call_sid, about, account_sid, **more)
+            if (answer is not None and (answer.step or about == "whisper")) or monotonic() >= until_s:
+                return answer
+            gevent.sleep(ASK_PAUSE_S)
 
     def account_of(self, call_sid: str) -> str:
         """Return the account of a call whose stream is, or was, here; empty for others."""

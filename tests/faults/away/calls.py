@@ -43,7 +43,7 @@ from gw.twin.polling import wait_until
 from gw.twin.sound import RATE_HZ
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.caller import TwinCall
-from tests.faults.away.laws import CallLine, Dial, Record, Span, Takeover, Wish, judge
+from tests.faults.away.laws import CallLine, Dial, Killed, Record, Span, Takeover, Wish, judge
 from tests.faults.away.plan import NUMBERS, PARTIES, RING_S, CallPlan, Kill, Leaving, draw_call, draw_kills
 from tests.program import program
 from tests.timing import scaled
@@ -175,7 +175,7 @@ class Bench:
                 self._ended[plan.caller] = "gave_up", now_s
                 call.hang_up()
                 break
-            if now_s - heard_s < QUIET_S or not self._may_speak(call, agent, answered_s):
+            if now_s - heard_s < QUIET_S or not self._may_speak(call, agent, answered_s, now_s):
                 continue
             if not agent.left:
                 self._ended[plan.caller] = "hung_up", now_s
@@ -192,19 +192,19 @@ class Bench:
         rings = any(one.parent_sid == call.call_sid and not one.status for one in self.twilio.dials)
         return rings or call.player.is_playing(now_s) or (bool(call.tones_s) and now_s - call.tones_s[-1] < QUIET_S)
 
-    def _may_speak(self, call: TwinCall, agent: Agent, answered_s: float) -> bool:
-        """Return whether it is the caller's turn: the agent spoke in this stream, and does not leave it."""
+    def _may_speak(self, call: TwinCall, agent: Agent, answered_s: float, now_s: float) -> bool:
+        """Return whether it is the caller's turn: the agent spoke to the end in this stream, and does not leave it."""
         websocket, arrivals = call._websocket, call.player.arrivals
         if websocket is None or not websocket.is_open or not arrivals or not call.streams_s:
             return False
         if arrivals[-1].at_s <= max(call.streams_s[-1], answered_s):
             return False
-        ledger = self._sessions(agent.plan.caller)[-1:]
-        if not ledger or not ledger[0].responses or ledger[0].responses[-1].is_active:
+        responses = [one for ledger in self._sessions(agent.plan.caller) for one in ledger.responses]
+        last = max(responses, key=lambda one: one.created_s, default=None)
+        if last is None or last.is_active or now_s < last.created_s + len(last.audio) / RATE_HZ + QUIET_S:
             return False
         wished_s = agent.wished[-1][2] if agent.wished else 0.0
-        outputs = [event for event in ledger[0].events if event.kind == "conversation.item.create" and event.at_s > wished_s]
-        return wished_s < call.streams_s[-1] or bool(outputs)
+        return wished_s < call.streams_s[-1] or last.created_s > wished_s
 
     # -- kills ------------------------------------------------------------------------------------------------------------
 
@@ -218,7 +218,10 @@ class Bench:
                 wait_until(self._is_away, AWAY_S)
             if pids := self._pids(kill.role):
                 os.kill(pids[int(kill.pick * len(pids))], signal.SIGKILL)
-                self.record.kills.append((time.monotonic() - self.began_s, kill.role))
+                at_s = time.monotonic() - self.began_s
+                wait_until(lambda old=set(pids): bool(set(self._pids(kill.role)) - old), scaled(20.0), 0.05)  # noqa: B023
+                waited_s = sum(map(_waited_s, set(self._pids(kill.role)) - set(pids)))
+                self.record.kills.append(Killed(at_s, kill.role, waited_s))
 
     def _is_away(self) -> bool:
         """Return whether Twilio dials for a call, or was just asked to."""
@@ -266,6 +269,13 @@ class Bench:
     def _line(self, call: TwinCall, sessions: list[AiLedger]) -> CallLine:
         caller, row = call.plan.from_number, self._admin.request("call", call_sid=call.call_sid) or {}
         dials = [one for one in self.twilio.dials if one.parent_sid == call.call_sid]
+        died_s = [one.at_s + self.began_s for one in self.record.kills if one.role == "worker"]
+        problems = [
+            problem
+            for one in dials
+            for problem in one.problems
+            if not ("answered 0" in problem and any(one.at_s <= at_s <= one.ended_s for at_s in died_s))
+        ]
         how, end_s = self._ended[caller]
         outcomes = [outcome_of(one.fields()) for one in dials]
         if not how:
@@ -291,7 +301,7 @@ class Bench:
             complaints=[
                 *([call.error] if call.error else []),
                 *(f"{one.code} {one.detail}" for one in call.warnings),
-                *(problem for one in dials for problem in one.problems),
+                *problems,
                 *(violation for ledger in sessions for violation in ledger.violations),
             ],
             is_open=row.get("ended_at") is None,
@@ -301,6 +311,14 @@ class Bench:
 
     def _span(self, from_s: float, to_s: float) -> Span:
         return from_s - self.began_s, to_s - self.began_s
+
+
+def _waited_s(pid: int) -> float:
+    """Return the time in which a process could run and the machine did not run it. Source: Linux, sched-stats.rst."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0  # it has ended
 
 
 def _outputs(sessions: list[AiLedger], name: str) -> list[str]:
@@ -331,7 +349,8 @@ def _heard(sessions: list[AiLedger], until_s: float) -> list[str]:
     for ledger in sessions:
         known_s = min(until_s, ledger.closed_s or until_s) - KNOWN_S
         for one in ledger.responses:
-            if one.status == "completed" and one.deltas and one.deltas[0].at_s + len(one.audio) / RATE_HZ < known_s:
+            is_whole = one.status == "completed" and one.deltas and one.truncated_ms is None
+            if is_whole and one.deltas[0].at_s + len(one.audio) / RATE_HZ < known_s:
                 said.append((one.created_s, one.words))
         turns = [debt.at_s for debt in ledger.debts if debt.cause == "speech"]
         said += [(at_s, f"Caller {ledger.index}-{n}.") for n, at_s in enumerate(turns) if at_s < known_s]
@@ -365,7 +384,7 @@ def table(record: Record) -> str:
     """Return the counts and the verdict as text."""
     ends = Counter(call.ended for call in record.calls)
     outcomes = Counter(dial.outcome for call in record.calls for dial in call.dials)
-    kills = Counter(role for _, role in record.kills)
+    kills = Counter(one.role for one in record.kills)
     lines = [
         f"calls: {len(record.calls)} ({', '.join(f'{count} {name}' for name, count in ends.most_common())})",
         f"kills: {', '.join(f'{count} of {name}' for name, count in sorted(kills.items())) or 'none'}",

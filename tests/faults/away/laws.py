@@ -11,8 +11,19 @@ from tests.faults.away.plan import NUMBERS, Leaving
 
 Span = tuple[float, float]
 
+
+class Killed(NamedTuple):
+    """A kill. `waited_s`: time in which the machine did not run the next process, until that was ready."""
+
+    at_s: float
+    role: str
+    waited_s: float = 0.0
+
+
 #: Longest silence beyond ringing, in seconds.
 SILENCE_S: Final = 3.0
+#: A kill this long before a silence may cause it.
+NEAR_S: Final = 5.0
 #: A call that was on a stream this long after its first audio must have been recorded: a restart of control, and a retry.
 RECORDED_S: Final = 13.0
 #: Time in which a request of Twilio's, or the report of a call's start, dies with its worker.
@@ -63,10 +74,10 @@ class CallLine:
 
 @dataclass
 class Record:
-    """A whole run. `kills`: when, and what."""
+    """A whole run."""
 
     calls: list[CallLine] = field(default_factory=list)
-    kills: list[tuple[float, str]] = field(default_factory=list)
+    kills: list[Killed] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
 
@@ -91,13 +102,15 @@ def _recorded(record: Record) -> list[str]:
 
 
 def _silent(record: Record) -> list[str]:
+    """Return silences that are too long, without the time in which the machine did not run a process that replaces another."""
     found = []
     for call in record.calls:
         for from_s, to_s in gaps(call.span, call.filled):
-            if to_s - from_s > SILENCE_S:
-                kills = [f"{role} {at_s - from_s:+.1f} s" for at_s, role in record.kills if from_s - 6.0 <= at_s <= to_s]
+            kills = [one for one in record.kills if from_s - NEAR_S <= one.at_s <= to_s]
+            if to_s - from_s > SILENCE_S + sum(one.waited_s for one in kills):
+                near = [f"{one.role} {one.at_s - from_s:+.1f} s (waited {one.waited_s:.1f} s)" for one in kills]
                 found.append(
-                    f"{call.call_sid}: {to_s - from_s:.1f} s of silence from {from_s:.1f} s, kills: {', '.join(kills) or 'none'}"
+                    f"{call.call_sid}: {to_s - from_s:.1f} s of silence from {from_s:.1f} s, kills: {', '.join(near) or 'none'}"
                 )
     return found
 
@@ -150,7 +163,7 @@ def _ended(record: Record) -> list[str]:
     """
     found = []
     for call in record.calls:
-        killed_s = [at_s for at_s, role in record.kills if role == "worker"]
+        killed_s = [one.at_s for one in record.kills if one.role == "worker"]
         if any(0.0 <= at_s - call.span[0] < STARTS_S for at_s in killed_s):
             continue
         if call.request_failed and any(abs(at_s - call.span[1]) < DIES_S for at_s in killed_s):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.away.laws import LAWS, SILENCE_S, CallLine, Dial, Record, Takeover, Wish, gaps, judge
+from tests.faults.away.laws import LAWS, NEAR_S, SILENCE_S, CallLine, Dial, Killed, Record, Takeover, Wish, gaps, judge
 from tests.faults.away.plan import NUMBERS, Leaving
 
 #: Declined, digits, then connected: silent for two seconds at most.
@@ -29,7 +29,7 @@ CALL = CallLine(
 
 
 def good() -> Record:
-    return Record(calls=[CALL], kills=[(9.0, "worker")])
+    return Record(calls=[CALL], kills=[Killed(9.0, "worker")])
 
 
 def recorded_twice(record: Record) -> None:
@@ -93,7 +93,7 @@ def ended_by_the_gateway(record: Record) -> None:
 
 
 def request_failed_without_a_kill(record: Record) -> None:
-    record.calls, record.kills = [replace(CALL, ended="ended by Twilio", request_failed=True)], [(30.0, "control")]
+    record.calls, record.kills = [replace(CALL, ended="ended by Twilio", request_failed=True)], [Killed(30.0, "control")]
 
 
 def open_in_the_store(record: Record) -> None:
@@ -152,7 +152,7 @@ def test_a_call_that_never_left_its_stream_may_be_short_and_unrecorded() -> None
 def test_twilios_request_dies_with_the_worker_that_had_it() -> None:
     record = good()
     record.calls = [replace(CALL, ended="ended by Twilio", request_failed=True)]
-    record.kills = [(29.5, "worker")]
+    record.kills = [Killed(29.5, "worker")]
     assert not any(judge(record).values())
 
 
@@ -163,6 +163,15 @@ def test_a_call_whose_worker_died_as_it_began_is_not_known() -> None:
     assert not any(judge(record).values())
     record.calls[1] = replace(unknown, span=(8.0, 10.0))
     assert judge(record)[ENDS]
+
+
+def test_the_machine_may_keep_a_restarted_process_waiting() -> None:
+    record = good()
+    silent_for_long(record)
+    record.kills = [Killed(20.0 - NEAR_S - 0.1, "control", 9.0), Killed(19.0, "control", 0.05)]
+    assert judge(record)[SILENT]
+    record.kills[1] = Killed(19.0, "control", 0.2)
+    assert not any(judge(record).values())
 
 
 def test_gaps() -> None:

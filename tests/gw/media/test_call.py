@@ -115,18 +115,29 @@ def test_a_mark_that_comes_back_resolves_the_turns_before_it(call: Call, emitted
 def test_a_conversation_is_restored_for_a_stream_that_resumes_a_call(call: Call, emitted: list[bus.Event]) -> None:
     asked: list[tuple[str, str, str]] = []
 
-    def ask(call_sid: str, about: str, account_sid: str) -> bus.Answer:
+    def ask(call_sid: str, about: str, account_sid: str) -> bus.Answer | None:
         asked.append((call_sid, about, account_sid))
-        return bus.Answer(1, utterances=[Utterance("caller", "before the line broke")], spent_usd=0.5)
+        if len(asked) == 1:
+            return None  # control restarts
+        if len(asked) == 2:
+            return bus.Answer(1)  # its disk or its store failed
+        return bus.Answer(1, step="resume", utterances=[Utterance("caller", "before the line broke")], spent_usd=0.5)
 
     call.context.ask = ask
     call.restore_conversation()
     assert (asked, call.spending.earlier_usd) == ([], 0.0)
     call.events.resumed = Resumed(2, call.events.started_at - 60.0)
     call.restore_conversation()
-    assert asked == [(call.sid, "conversation", call.events.account_sid)]
+    assert asked == [(call.sid, "conversation", call.events.account_sid)] * 3
     assert call.ai.conversation.utterances() == [Utterance("caller", "before the line broke")]
     assert call.spending.earlier_usd == 0.5
+
+
+def test_a_call_resumes_without_its_conversation_if_control_stays_away(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gw.media.call.RESTORE_S", 0.2)
+    call.events.resumed = Resumed(1, call.events.started_at - 60.0)
+    call.restore_conversation()
+    assert call.ai.conversation.utterances() == []
 
 
 def _alive() -> int:

@@ -179,8 +179,12 @@ class Calls:
 
     def recall(self, event: bus.Event, now_s: float) -> None:
         """Note an event that an earlier process accepted, and that the store may lack. It changes no owner and no end."""
-        if isinstance(event, bus.Turn | bus.CallEvent):
-            self.on_event("", event, now_s)
+        match event:
+            case bus.CallStarted():
+                call = self._noted(event.call_sid, now_s)
+                call.agent, call.account_sid, call.began_at = event.agent, event.account_sid, call.began_at or event.answered_at
+            case bus.Turn() | bus.CallEvent() | bus.StartRecording():
+                self.on_event("", event, now_s)
 
     def on_over(self, call_sid: str) -> None:
         """Twilio reports the call's end."""

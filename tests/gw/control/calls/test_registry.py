@@ -52,12 +52,14 @@ def known(calls: Calls, call_sid: str = CALL) -> Call:
 def test_events_of_an_earlier_process_complete_the_stores_row() -> None:
     calls = Calls()
     resumed = bus.CallEvent(CALL, "resumed", 1.0, {"n": 1, "after": "worker_lost"})
-    for event in (turn(2), started(20.0), call_ended(CALL), resumed):
+    recording = bus.StartRecording(CALL, "AC1", 21.0)
+    for event in (started(20.0), recording, turn(2), call_ended(CALL), started(30.0, "MZ2"), resumed):
         calls.recall(event, NOW_S)
     assert not calls.is_owned(CALL)
     call = calls.get(CALL, NOW_S)
     assert call is not None
     assert (call.whole, call.reason, call.resumes, [one.n for one in call.conversation.turns]) == (False, "", 1, [2])
+    assert (call.agent, call.began_at, call.answered_at, call.is_recorded) == ("default", 20.0, 0.0, True)
     stored = [TurnRow(call_sid=CALL, n=n, role="agent", text="", start_ms=n, interrupted=False) for n in (1, 2)]
     calls.on_row(CALL, row(turns=stored), NOW_S)
     assert [one.n for one in call.conversation.turns] == [1, 2]

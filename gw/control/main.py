@@ -172,6 +172,7 @@ class Control:
             is_over=calls.is_over,
             account_of=store.account_of,
             events_of=lambda call_sid: [] if (call := store.call(call_sid)) is None else call.events,
+            stored=spool.progress,
             note=audit.store,
         )
         hooks = event_hooks(config, page, store.call, spool, calls.is_owned, calls.is_over)

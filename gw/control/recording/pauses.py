@@ -73,10 +73,11 @@ class Pauses:
         is_over: Callable[[str], bool],
         account_of: Callable[[str], str | None],
         events_of: Callable[[str], Sequence[EventRow]],
+        stored: Callable[[], tuple[int, int]],
         note: Callable[..., None],
     ) -> None:
-        """`account_of`, `events_of`: read a call's account and events from the store, and raise GatewayError. `note` stores an
-        event of a call. Raises GatewayError."""
+        """`account_of`, `events_of`: read a call's account and events from the store, and raise GatewayError. `stored`: number of
+        events that left the spool, and of those in it. `note` stores an event of a call. Raises GatewayError."""
         self._disk = disk
         self._accounts = accounts
         self._longest_call_s = longest_call_s
@@ -84,6 +85,8 @@ class Pauses:
         self._account_of = account_of
         self._events_of = events_of
         self._note = note
+        self._stored = stored
+        self._due = sum(stored())  # with the acts that an earlier process noted
         self.is_asking: Callable[[str], bool] = lambda call_sid: False  # whether a create is under way
         self._open: dict[str, Pause] = {job.call_sid: _pause_of(job) for job in disk.transact(table.list_pauses)}
         self._held: dict[str, bool] = {}  # by an operator, as read or done by this process
@@ -128,6 +131,8 @@ class Pauses:
         pause = decode_pause(job.body)
         while self.is_asking(job.call_sid) and time.time() < job.deadline_at:
             gevent.sleep(LOOK_S)  # a create under way; the next one waits
+        if self.is_asking(job.call_sid):
+            return self._failed(job, "Twilio does not answer the request to record")
         with self._lock(job.call_sid):
             if self._disk.transact(partial(table.find, ids=[_id(job.call_sid, pause.pause)])):
                 return Ended("failed", "cancelled", "")
@@ -141,14 +146,17 @@ class Pauses:
                     break
                 except RestError as error:
                     if left_s < PAUSE_AGAIN_S + LEAST_S:
-                        self._counters["pause_failed"].add()
-                        log.error("the recording cannot be paused: %s", error, extra={"call_sid": job.call_sid})
-                        return Ended("failed", "unavailable", "")
+                        return self._failed(job, error)
                 gevent.sleep(PAUSE_AGAIN_S)
         if was:
             self._counters["paused"].add()
             self._note(job.call_sid, RECORDING_PAUSED, by="digits")
         return Ended("done", "ok", "")
+
+    def _failed(self, job: Job, why: object) -> Outcome:
+        self._counters["pause_failed"].add()
+        log.error("the recording cannot be paused: %s", why, extra={"call_sid": job.call_sid})
+        return Ended("failed", "unavailable", "")
 
     def resume(self, job: Job) -> Outcome:
         """Let a call's recording continue, unless an operator has paused it."""
@@ -173,7 +181,10 @@ class Pauses:
         if known is not None and known.pause != pause.pause:
             return False  # the caller types again
         account = self._account(job.call_sid, pause)
-        if account is None or self._is_over(job.call_sid) or self.is_held(job.call_sid):
+        if account is None or self._is_over(job.call_sid):
+            return False
+        if self.is_held(job.call_sid):
+            self._set(account, job.call_sid, "paused", REQUEST_S)  # `hold` relied on a pause that may not have happened
             return False
         return self._set(account, job.call_sid, "in-progress", REQUEST_S)
 
@@ -202,8 +213,10 @@ class Pauses:
     # -- an operator ------------------------------------------------------------------------------------------------------
 
     def is_held(self, call_sid: str) -> bool:
-        """Return whether an operator has paused a call's recording. Raises GatewayError while the store is away."""
+        """Return whether an operator has paused a call's recording. Raises GatewayError while the store cannot answer."""
         if call_sid not in self._held:
+            if self._stored()[0] < self._due:
+                raise GatewayError("the store lacks events of an earlier process")
             self._held[call_sid] = is_held(self._events_of(call_sid))
         return self._held[call_sid]
 

@@ -1,4 +1,4 @@
-"""Proof that a call is recorded, and a tool called, once: models explored in every order and with every fault.
+"""Proof that a call is recorded and a tool called once, and secrets stay unheard: models, with every order and fault.
 
 check            the scenarios, and the report
 model            the steps of workers and the bus, time, and the invariants
@@ -8,5 +8,7 @@ state            the model's states
 parts            questions to the production code
 claim_row        the claim row, with the store's own SQL
 jobs             the model of one job: worker, bus, control, row and endpoint
+pauses           the model of the pauses of a recording: worker, control, operator, disk and Twilio
+pause_parts      questions to the production code about a pause
 job_parts        questions to the production code about a job
 """

@@ -1,4 +1,4 @@
-"""`verify guard`: explores one call's recording, and one tool call, in every order and with every fault.
+"""`verify guard`: explores one call's recording, its pauses, and one tool call, in every order and with every fault.
 
 Each scenario has its hosts, its faults and a number of faults in one run. `SCENARIOS` end in seconds, `DEEP` adds longer ones. A
 scenario that reaches the bound on states proves nothing and is reported as incomplete.
@@ -14,6 +14,7 @@ from gw.verify.explorer import Explorer
 from gw.verify.guard.claim_row import RowStore
 from gw.verify.guard.jobs import JOB_FAULTS, JOB_INVARIANTS, JobModel, JobScenario
 from gw.verify.guard.model import ALL_FAULTS, INVARIANTS, GuardModel, Scenario
+from gw.verify.guard.pauses import PAUSE_FAULTS, PAUSE_INVARIANTS, PauseModel, PauseScenario
 
 #: About 1 KB a state.
 MAX_STATES: Final = 4_000_000
@@ -36,6 +37,11 @@ SCENARIOS: Final = (
     JobScenario("a tool call, every fault", JOB_FAULTS, 2),
     JobScenario("a call of an idempotent tool, every fault", JOB_FAULTS, 2, idempotent=True),
     JobScenario("a transfer, every fault", JOB_FAULTS - {"cancelled"}, 2, leaves=True),
+    PauseScenario("a pause for digits, every fault", PAUSE_FAULTS, 2),
+    PauseScenario("two pauses for digits", frozenset({"answer doubled"}), 1, collections=2),
+    PauseScenario("a pause for digits beside an operator's", frozenset({"control killed"}), 1, operator=(True,)),
+    PauseScenario("a pause for digits within an operator's", frozenset(), 0, operator=(True, False)),
+    PauseScenario("a pause for digits before the recording starts", frozenset({"control killed", "time-out"}), 1, late=True),
 )
 #: Minutes and 3 GB instead of seconds.
 DEEP: Final = (
@@ -46,6 +52,7 @@ DEEP: Final = (
     Scenario("two hosts, every fault, twice", ALL_FAULTS, 2, hosts=2),
     JobScenario("a tool call, every fault, thrice", JOB_FAULTS, 3),
     JobScenario("a call of an idempotent tool, every fault, thrice", JOB_FAULTS, 3, idempotent=True),
+    PauseScenario("two pauses for digits, every fault", PAUSE_FAULTS, 1, collections=2),
 )
 
 #: Assumptions of the model, as much part of the proof as the states.
@@ -64,18 +71,21 @@ GRANTED: Final = (
     "a cancellation that is lost with its connection or its process has no effect: the late result is dropped",
     "Twilio takes a request for a transfer from a control that died before the next one asks, and ends the stream with it",
     "a worker with the call's stream connects within the time that a restarted control waits for it",
+    "an operator whose act was interrupted looks at the recording, and acts again",
+    "Twilio refuses a status that the recording has, and lists the recording",
+    "a job that is tried again waits for longer than the forwarder needs, or the store is away",
     "a worker's instance, and the results of its jobs, are kept for longer than it waits for them",
 )
 
 
-AnyScenario = Scenario | JobScenario
+AnyScenario = Scenario | JobScenario | PauseScenario
 Judged = report.Judged[AnyScenario]
 
 
 class GuardReport(report.ScenarioReport[AnyScenario]):
     """Results of all scenarios. `operations`: operations the store ran for them, and questions to the jobs' service."""
 
-    invariants = (*INVARIANTS, *JOB_INVARIANTS)
+    invariants = (*INVARIANTS, *JOB_INVARIANTS, *PAUSE_INVARIANTS)
     granted = GRANTED
 
     def __init__(self, judged: tuple[Judged, ...], operations: int) -> None:
@@ -99,8 +109,8 @@ def check(scenarios: Sequence[AnyScenario] = SCENARIOS, on_judged: Callable[[Jud
             if isinstance(scenario, Scenario):
                 explored = Explorer(GuardModel(scenario, rows), max_states=MAX_STATES).run()
             else:
-                jobs = JobModel(scenario, rows.page)
-                explored = Explorer(jobs, max_states=MAX_STATES).run()
+                jobs = JobModel(scenario, rows.page) if isinstance(scenario, JobScenario) else PauseModel(scenario, rows.page)
+                explored = Explorer[Any](jobs, max_states=MAX_STATES).run()
                 asked += jobs.parts.asked
                 jobs.parts.close()
             judged.append(Judged(scenario, explored))

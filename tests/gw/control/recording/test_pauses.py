@@ -42,6 +42,7 @@ class Rig:
         self.over: set[str] = set()
         self.events: list[EventRow] | GatewayError = []
         self.noted: list[tuple[str, Any]] = []
+        self.stored = (0, 0)
         self.pauses = self.start()
 
     def start(self) -> Pauses:
@@ -60,6 +61,7 @@ class Rig:
             is_over=self.over.__contains__,
             account_of=lambda call_sid: ACCOUNT,
             events_of=events_of,
+            stored=lambda: self.stored,
             note=lambda call_sid, kind, **data: self.noted.append((kind, data["by"])),
         )
 
@@ -201,13 +203,44 @@ def account(rig: Rig) -> Any:
 
 
 def test_an_operators_pause_outlives_the_callers_typing(rig: Rig) -> None:
-    rig.twilio.posts.extend([PAUSED, PAUSED, RUNS])
+    rig.twilio.posts.extend([PAUSED, PAUSED, PAUSED, RUNS])
     assert rig.pauses.hold(account(rig), CALL, True)
     rig.run(rig.job())
     assert rig.run(rig.job("resume")) == Ended("done", "ok", "")
-    assert [status for _, status in rig.asked] == ["paused", "paused"]
+    assert [status for _, status in rig.asked] == ["paused", "paused", "paused"]
     assert rig.pauses.hold(account(rig), CALL, False)
-    assert [status for _, status in rig.asked] == ["paused", "paused", "in-progress"]
+    assert [status for _, status in rig.asked] == ["paused", "paused", "paused", "in-progress"]
+
+
+def test_an_operators_pause_does_not_rely_on_one_for_digits_that_came_too_late(rig: Rig) -> None:
+    rig.twilio.posts.append(PAUSED)
+    pause = rig.job()
+    assert rig.pauses.hold(account(rig), CALL, True), "the caller is about to type"
+    assert rig.asked == []
+    resume = rig.job("resume")
+    assert rig.run(pause) == Ended("failed", "cancelled", "")
+    assert rig.run(resume) == Ended("done", "ok", "")
+    assert [status for _, status in rig.asked] == ["paused"]
+
+
+def test_a_pause_fails_while_a_create_is_under_way(rig: Rig) -> None:
+    rig.pauses.is_asking = lambda call_sid: True
+    assert rig.run(rig.job(within_s=0.05)) == Ended("failed", "unavailable", "")
+    assert rig.asked == []
+
+
+def test_an_operators_act_that_is_still_in_the_spool_is_waited_for(rig: Rig) -> None:
+    rig.stored = (0, 1)
+    rig.pauses = rig.start()
+    rig.twilio.posts.append(PAUSED)
+    rig.job()
+    resume = rig.job("resume")
+    assert isinstance(rig.run(resume), Again)
+    assert rig.asked == []
+    rig.stored = (1, 0)
+    rig.events = [EventRow(call_sid=CALL, kind="recording_paused", at=1.0, data={"by": "operator"}, instance="i", n=1)]
+    assert rig.run(resume) == Ended("done", "ok", "")
+    assert [status for _, status in rig.asked] == ["paused"]
 
 
 def test_an_operators_resume_waits_for_the_caller(rig: Rig) -> None:
@@ -231,12 +264,13 @@ def test_nothing_runs_and_nothing_is_paused(rig: Rig) -> None:
 def test_another_process_reads_an_operators_pause_from_the_store(rig: Rig) -> None:
     event = EventRow(call_sid=CALL, kind="recording_paused", at=1.0, data={"by": "operator"}, instance="i", n=1)
     rig.events = StoreUnavailable("away")
+    rig.twilio.posts.append(PAUSED)
     rig.job()
     resume = rig.job("resume")
     assert isinstance(rig.run(resume), Again), "until the store is back"
     rig.events = [event]
     assert rig.run(resume) == Ended("done", "ok", "")
-    assert rig.asked == []
+    assert [status for _, status in rig.asked] == ["paused"]
     rig.pauses.on_call_over(CALL)
     rig.events = [event, msgspec.structs.replace(event, kind="recording_resumed", at=2.0)]
     assert not rig.pauses.is_held(CALL)

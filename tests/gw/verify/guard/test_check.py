@@ -7,12 +7,13 @@ import pytest
 from gw.verify.guard import check
 from gw.verify.guard.jobs import JOB_FAULTS, JOB_INVARIANTS, JobScenario
 from gw.verify.guard.model import ALL_FAULTS, INVARIANTS, Scenario
+from gw.verify.guard.pauses import PAUSE_FAULTS, PAUSE_INVARIANTS
 
 PLAIN = Scenario("plain", frozenset(), 0)
 
 
 def test_every_fault_is_in_a_scenario() -> None:
-    assert frozenset().union(*(scenario.faults for scenario in check.SCENARIOS)) == ALL_FAULTS | JOB_FAULTS
+    assert frozenset().union(*(scenario.faults for scenario in check.SCENARIOS)) == ALL_FAULTS | JOB_FAULTS | PAUSE_FAULTS
 
 
 def test_results_are_passed_on_as_they_come() -> None:
@@ -26,7 +27,7 @@ def test_the_report_lists_the_invariants() -> None:
     document = report.document()
     assert report.holds
     assert document["holds"]
-    assert list(document["invariants"]) == [*INVARIANTS, *JOB_INVARIANTS]
+    assert list(document["invariants"]) == [*INVARIANTS, *JOB_INVARIANTS, *PAUSE_INVARIANTS]
     assert all(verdict == {"holds": True} for verdict in document["invariants"].values())
     assert document["states"] == sum(one["states"] for one in document["scenarios"])
 

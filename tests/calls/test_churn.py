@@ -48,7 +48,7 @@ def call_once(w: World, n: int) -> None:
     caller_ends = n % 2 == 1 or w.gateway.config.agents["default"].provider == "parrot"
     hooks = {15: lambda call: call.abort()} if n % 10 == 9 else {}
     call = w.twilio.place_call(speech.script(400 if caller_ends else 8000), hang_up=caller_ends, max_s=scaled(8.0), hooks=hooks)
-    assert call.wait(scaled(20.0)), f"call {n} did not end"
+    assert call.wait(scaled(60.0)), f"call {n} did not end"  # fifty calls of one process on a busy machine
 
 
 def churn(w: World, begin: int, calls: int) -> None:

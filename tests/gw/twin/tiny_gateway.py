@@ -15,7 +15,10 @@ from websockets.http11 import Request
 
 from gw.twin import speech
 from gw.twin.websocket import ClosedError, TimedOutError, TwinSocket, answer_request, read_request
+from tests.timing import scaled
 
+#: Bound on the end of a call of seconds.
+WAIT_S = scaled(20.0)
 WORDS = tuple(speech.script(speech.load("weasels")[:1600]))  # ten frames
 PARAMETERS = '<Parameter name="token" value="t-123"/><Parameter name="agent" value="default"/>'
 

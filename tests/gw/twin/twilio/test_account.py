@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gw.twin import sound
 from gw.twin.twilio.account import TwilioTwin
-from tests.gw.twin.tiny_gateway import WORDS, TinyGateway
+from tests.gw.twin.tiny_gateway import WAIT_S, WORDS, TinyGateway
 
 
 def test_stop_hangs_up() -> None:
@@ -19,6 +19,6 @@ def test_stop_hangs_up() -> None:
 def test_many_calls_at_once() -> None:
     with TinyGateway() as gateway, TwilioTwin(gateway.url) as twin:
         calls = [twin.place_call(WORDS) for _ in range(40)]
-        assert twin.wait(10)
+        assert twin.wait(WAIT_S)
         assert {call.status for call in calls} == {"completed"}
         assert {sound.find_tag(stream.heard()) for stream in gateway.streams} == set(range(1, 41))

@@ -7,14 +7,14 @@ import time
 from gw.twin import sound
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.webhooks import sign
-from tests.gw.twin.tiny_gateway import PARAMETERS, WORDS, Stream, TinyGateway, document
+from tests.gw.twin.tiny_gateway import PARAMETERS, WAIT_S, WORDS, Stream, TinyGateway, document
 
 
 def test_a_call_from_ring_to_hang_up() -> None:
     with TinyGateway() as gateway, TwilioTwin(gateway.url) as twin:
         gateway.twiml["/twilio/voice"] = document("/media", PARAMETERS, ' action="/twilio/action"')
         call = twin.place_call(WORDS)
-        assert call.wait(5)
+        assert call.wait(WAIT_S)
         stream = gateway.streams[0]
         events = [message["event"] for message in stream.messages]
         assert events == ["connected", "start", *["media"] * 11, "stop"]
@@ -48,7 +48,7 @@ def test_requests_are_signed_for_the_public_name() -> None:
     with TinyGateway() as gateway, TwilioTwin(gateway.url, auth_token="secret", public_url=public) as twin:
         gateway.twiml["/twilio/voice"] = document("wss://voice.example.com/media")
         call = twin.place_call(WORDS)
-        assert call.wait(5)
+        assert call.wait(WAIT_S)
         assert call.closed_by == "caller"
         for path, headers, fields in gateway.posts:
             assert headers["x-twilio-signature"] == sign("secret", f"{public}{path}", fields)
@@ -62,7 +62,7 @@ def test_a_signature_of_choice() -> None:
     with TinyGateway() as gateway, TwilioTwin(gateway.url, auth_token="secret") as twin:
         for signature in ("", "forged"):
             twin.place_call(WORDS, signature=signature)
-        assert twin.wait(5)
+        assert twin.wait(WAIT_S)
         seen = {stream.request.headers.get("X-Twilio-Signature") for stream in gateway.streams}
         assert seen == {None, "forged"}
 
@@ -81,9 +81,9 @@ def test_a_second_stream_hears_the_caller_immediately() -> None:
         gateway.twiml["/twilio/voice"] = document("/media", connect=' action="/twilio/action"')
         gateway.twiml["/twilio/action"] = document("/media")
         call = twin.place_call(hang_up=False)
-        assert call.wait(10)
+        assert call.wait(WAIT_S)
         assert call.frames_sent >= 80
-        assert took_s[1] - took_s[0] < 0.4  # half the first stream's duration
+        assert took_s[1] - took_s[0] < 0.4 + call.late_max_s  # half the first stream's duration
 
 
 def test_the_action_decides_after_the_stream() -> None:
@@ -94,7 +94,7 @@ def test_the_action_decides_after_the_stream() -> None:
         gateway.twiml["/twilio/voice"] = document("/media", connect=' action="/twilio/action"', after="<Say>never</Say>")
         gateway.twiml["/twilio/action"] = "<Response><Say>Goodbye.</Say><Hangup/></Response>"
         call = twin.place_call(hang_up=False)
-        assert call.wait(5)
+        assert call.wait(WAIT_S)
         assert call.spoken == ["Goodbye."]
         assert gateway.fields_of("/twilio/action")[0]["CallStatus"] == "in-progress"
         assert call.status == "completed"
@@ -105,7 +105,7 @@ def test_a_refused_upgrade_continues_with_the_next_verb() -> None:
         gateway.refuse_upgrade = True
         gateway.twiml["/twilio/voice"] = document("/media", after="<Say>Sorry.</Say>")
         call = twin.place_call(WORDS)
-        assert call.wait(5)
+        assert call.wait(WAIT_S)
         assert (call.http_status, call.spoken, call.started_s) == (403, ["Sorry."], None)
         assert [notice.code for notice in call.notices] == [31920]
         assert gateway.fields_of("/twilio/stream")[0]["StreamEvent"] == "stream-error"
@@ -115,13 +115,13 @@ def test_calls_that_never_open_a_stream() -> None:
     with TinyGateway() as gateway, TwilioTwin(gateway.url) as twin:
         gateway.twiml["/twilio/voice"] = '<Response><Reject reason="busy"/></Response>'
         busy = twin.place_call(WORDS)
-        assert busy.wait(5)
+        assert busy.wait(WAIT_S)
         assert (busy.status, busy.answered_at) == ("busy", None)
         gateway.status = 503
         failed = twin.place_call(WORDS)
-        assert failed.wait(5)
+        assert failed.wait(WAIT_S)
         assert (failed.status, [notice.code for notice in failed.notices]) == ("failed", [11200])
     lost = TwilioTwin(gateway.url).place_call(WORDS)
-    assert lost.wait(5)
+    assert lost.wait(WAIT_S)
     assert lost.voice is not None
     assert (lost.status, lost.voice.status) == ("failed", 0)

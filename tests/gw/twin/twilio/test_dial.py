@@ -11,7 +11,7 @@ import pytest
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.caller import TwinCall
 from gw.twin.twilio.dial import Callee
-from tests.gw.twin.tiny_gateway import TinyGateway
+from tests.gw.twin.tiny_gateway import WAIT_S, TinyGateway
 
 TO = "+15550000001"
 WORDS = "Anna asks. Press 1."
@@ -36,7 +36,7 @@ def call(gateway: TinyGateway, callee: Callee) -> tuple[TwilioTwin, TwinCall]:
     with TwilioTwin(gateway.url) as twin:
         twin.callees[TO] = callee
         placed = twin.place_call(hang_up=False)
-        assert placed.wait(5)
+        assert placed.wait(WAIT_S)
         assert (placed.error, placed.warnings) == ("", [])
         return twin, placed
 
@@ -90,7 +90,7 @@ def test_a_caller_who_leaves_cancels_the_dial(gateway: TinyGateway, by_rest: boo
             placed.redirect("<Response><Say>Elsewhere.</Say></Response>")
         else:
             placed.hang_up()
-        assert placed.wait(5)
+        assert placed.wait(WAIT_S)
         assert twin.dials[0].status == "canceled"
         assert placed.spoken == (["Elsewhere."] if by_rest else [])
         told = [fields["DialCallStatus"] for fields in gateway.fields_of("/after")]
@@ -120,5 +120,5 @@ def test_digits_end_with_the_call(gateway: TinyGateway) -> None:
         assert placed.wait_for(lambda one: bool(one.tones))
         placed.hang_up()
         gevent.sleep(0)
-        assert placed.wait(5)
+        assert placed.wait(WAIT_S)
         assert len(placed.tones) < 16

@@ -11,7 +11,7 @@ import pytest
 from gw.twin.twilio import faults
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.stream import CallPlan
-from tests.gw.twin.tiny_gateway import PARAMETERS, WORDS, Stream, TinyGateway, document
+from tests.gw.twin.tiny_gateway import PARAMETERS, WAIT_S, WORDS, Stream, TinyGateway, document
 
 
 def first_of(name: str) -> list[str]:
@@ -34,7 +34,7 @@ def first_of(name: str) -> list[str]:
         gateway.twiml["/twilio/voice"] = document("/media", PARAMETERS)
         plan = faults.with_fault(CallPlan(speech=WORDS, max_s=0.4), name)
         call = twin.place(plan)
-        assert call.wait(5)
+        assert call.wait(WAIT_S)
         assert call.error == ""
     return events
 
@@ -60,7 +60,7 @@ def seen() -> Iterator[dict[str, gevent.Greenlet[..., list[str]]]]:
 
 @pytest.mark.parametrize("name", list(BEGINNINGS))
 def test_broken_beginnings(seen: dict[str, gevent.Greenlet[..., list[str]]], name: str) -> None:
-    events, expected = seen[name].get(timeout=10), BEGINNINGS[name]
+    events, expected = seen[name].get(timeout=WAIT_S), BEGINNINGS[name]
     assert events[: len(expected)] == expected
     # without a start there is no audio, only the end
     assert (name != "no_start") == ("media" in events)
@@ -68,7 +68,7 @@ def test_broken_beginnings(seen: dict[str, gevent.Greenlet[..., list[str]]], nam
 
 @pytest.mark.parametrize("name", list(faults.HOOKS))
 def test_broken_middles(seen: dict[str, gevent.Greenlet[..., list[str]]], name: str) -> None:
-    events = seen[name].get(timeout=10)
+    events = seen[name].get(timeout=WAIT_S)
     assert events[:12] == ["connected", "start", *["media"] * 10]
     odd = {
         "second_start": "start",
@@ -90,10 +90,10 @@ def test_false_fields_of_the_start() -> None:
         gateway.twiml["/twilio/voice"] = document("/media", PARAMETERS)
         for name in ("wrong_account", "token_missing", "token_forged"):
             call = twin.place(faults.with_fault(CallPlan(max_s=0.1), name))
-            assert call.wait(5)
+            assert call.wait(WAIT_S)
         starts = [stream.messages[1]["start"] for stream in gateway.streams]
         assert starts[0]["accountSid"] != twin.account_sid
         assert [start["customParameters"].get("token") for start in starts] == ["t-123", None, "t-12A"]
         used = twin.place_call(WORDS, parameters={"token": "used before"})
-        assert used.wait(5)
+        assert used.wait(WAIT_S)
         assert gateway.streams[-1].messages[1]["start"]["customParameters"] == {"token": "used before"}

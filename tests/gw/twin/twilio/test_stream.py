@@ -9,11 +9,7 @@ from gw.twin import speech
 from gw.twin.sound import frames
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.steps import Step
-from tests.gw.twin.tiny_gateway import PARAMETERS, Stream, TinyGateway, document
-from tests.timing import scaled
-
-#: Bound on the end of a call.
-WAIT_S = scaled(15.0)
+from tests.gw.twin.tiny_gateway import PARAMETERS, WAIT_S, Stream, TinyGateway, document
 
 
 def test_played_audio_is_heard_and_marks_return_afterwards() -> None:

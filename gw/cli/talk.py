@@ -24,7 +24,7 @@ _ANSWER_S: Final = 30.0
 @click.option(
     "--wav",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Speak this file (16-bit, 8 kHz, mono) instead of the microphone.",
+    help="Speak this file (16-bit, 8 kHz, mono) to a gateway that runs, instead of the microphone.",
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="With --wav: write what was heard to this file.")
 @click.option("--agent", default="", help="With --wav: the agent. In the browser add &agent=NAME to the URL.")
@@ -40,7 +40,7 @@ def talk(settings: Settings, wav: Path | None, out: Path | None, agent: str, no_
     \b
     With the embedded agent, no key:         gateway.py talk
     With your own agent:                     gateway.py talk --config submilli.toml
-    A file instead of the microphone:        gateway.py talk --wav question.wav --out answer.wav
+    A file, to a gateway that runs:          gateway.py talk --wav question.wav --out answer.wav
     """
     if wav is not None:
         _speak(settings, wav, out, agent, as_json=as_json)

@@ -395,7 +395,7 @@ def phrase(name: str) -> bytes:
 
 def print_reports(reports: Sequence[CallReport], *, as_json: bool) -> None:
     """Print reports of calls as a document, or as a few lines each."""
-    from gw.terminal import ms, print_json
+    from gw.terminal import dash, print_json
 
     if as_json:
         print_json(list(reports))
@@ -404,7 +404,7 @@ def print_reports(reports: Sequence[CallReport], *, as_json: bool) -> None:
         code = "" if one.close_code is None else f" with {one.close_code} {one.close_reason}".rstrip()
         click.echo(
             f"{one.call_sid}: {one.status}, {one.seconds} s, ended by {one.closed_by or 'nothing'}{code}; heard {one.heard_s} s, "
-            f"the first after {ms(one.first_audio_ms)} ms, gaps {one.gaps_ms} ms, "
+            f"the first after {dash(one.first_audio_ms)} ms, gaps {one.gaps_ms} ms, "
             f"{counted(one.clears, 'interruption', 'interruptions')}"
         )
         for turn in one.turns:

@@ -76,10 +76,16 @@ def test_named_make_targets_exist(page: Path) -> None:
 
 
 def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
-    (sample,) = re.findall(r"```toml\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    """Each step appends to the file of the one before."""
+    blocks = re.findall(r"```toml\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     path = tmp_path / "submilli.toml"
-    path.write_text(textwrap.dedent(sample).replace("AC...", "AC" + "0" * 32))
-    config = load(path, {"TWILIO_AUTH_TOKEN": "secret", "OPENAI_API_KEY": "secret"})
+    secrets = {"TWILIO_AUTH_TOKEN": "secret", "OPENAI_API_KEY": "secret", "SUBMILLI_HOOK_SECRET": "0" * 64}
+    for block in blocks:
+        with path.open("a") as file:
+            file.write(textwrap.dedent(block).replace("AC...", "AC" + "0" * 32))
+        config = load(path, secrets)
+    assert len(blocks) == 3
+    assert set(config.agents["default"].tools) == {"hang_up", *config.tools}
     assert config.server.public_url.startswith("https://")
     assert config.agents["default"].provider == "openai"
 

@@ -298,7 +298,7 @@ def _interruptions(call: CallDetails) -> Iterator[Finding]:
     if not count and not cut:
         return
     times = count or len(cut)
-    heard = [f"{_quoted(turn.text)} after {turn.heard_ms} ms" for turn in cut if turn.heard_ms is not None][:3]
+    heard = [f"{_quoted(turn.text)} after {turn.heard_ms} ms" for turn in cut if turn.heard_ms][:3]
     text = f"The caller interrupted the agent {_times(times)}" + (f": {', '.join(heard)}." if heard else ".")
     if times >= 5:
         text += " Many interruptions may be echo or noise that the AI takes for speech."

@@ -214,6 +214,12 @@ def test_an_interruption_has_the_heard_part() -> None:
     assert "echo" in sentence
 
 
+def test_a_turn_of_which_nothing_was_heard_is_not_quoted() -> None:
+    turns = [_turn(1, "agent", 600, heard_ms=900), _turn(2, "agent", 1500, heard_ms=0), _turn(3, "caller", 1600)]
+    sentence = _of(_call(quality={"bargeins": 1}, turns=turns), "interruptions").sentence
+    assert sentence == 'The caller interrupted the agent once: "Hello there." after 900 ms.'
+
+
 def test_a_lost_ai_leg_has_its_downtime() -> None:
     events = [_event("ai_leg_lost", 10, reason="ai_stalled", detail="x"), _event("ai_leg_replaced", 12.5, reason="stalled")]
     assert _of(_call(events=events), "AI leg lost").sentence.endswith("(x) It was replaced 2.5 s later.")

@@ -168,3 +168,11 @@ def test_behind_a_notice_that_was_heard_before_the_session_is_ready_nothing_is_p
     assert talk.machine.protect_by == 2000 + 2000
     talk.on(given.NoticeHeard())
     assert talk.machine.protect_by == NEVER
+
+
+def test_audio_that_is_discarded_is_held_no_longer() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000), given.ResponseDone("r1"), given.SpeechStarted("c1"))
+    assert talk.wait(900) == [do.Interrupt("cut"), do.ReleaseAudio()]
+    assert (talk.machine.floor, talk.machine.plays) == (Floor.OPEN, False)

@@ -108,7 +108,8 @@ def test_a_response_that_begins_while_the_caller_speaks_is_cancelled_and_not_pla
     talk = Talk()
     talk.greet()
     talk.on(given.SpeechStarted("c1"))
-    assert talk.on(given.ResponseStarted("r1"), given.Audio("r1"), given.ResponseStarted("r1")) == [do.Cancel()]
+    assert talk.on(given.ResponseStarted("r1")) == [do.Cancel()]
+    assert talk.on(given.Audio("r1"), given.ResponseStarted("r1")) == []
     assert talk.on(given.ResponseDone("r1", False), given.ResponseDone("r1", False)) == []
 
 
@@ -303,7 +304,7 @@ def test_a_call_whose_response_is_over_is_carried_out() -> None:
     talk = Talk()
     talk.greet()
     assert talk.on(given.ToolCall("r0", "t1", "lookup")) == [do.WantTool("t1")]
-    assert not talk.machine.has_tool
+    assert (talk.machine.has_tool, talk.machine.tools) == (False, 1)
 
 
 def test_a_call_in_the_goodbye_is_cancelled() -> None:
@@ -326,3 +327,19 @@ def test_the_end_of_a_response_that_hung_up_without_a_word_asks_for_one() -> Non
     talk.greet()
     talk.on(given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "hang_up"))
     assert talk.on(given.ResponseDone("r1")) == [do.Create(Prompt.GOODBYE)]
+
+
+def test_audio_of_another_response_does_not_count_as_words_of_the_active_one() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.ResponseStarted("r1"))
+    assert talk.on(given.Audio("r9", 100)) == [do.Play()]
+    assert (talk.machine.has_audio, talk.machine.debt) == (False, Prompt.ANSWER)
+
+
+def test_a_response_that_calls_a_tool_has_not_failed() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.machine.attempts = 2
+    talk.call("lookup")
+    assert talk.machine.attempts == 0

@@ -9,7 +9,7 @@ from gw.call.dialogue import inputs as given
 from gw.call.dialogue import tools
 from gw.call.dialogue.commands import Prompt
 from gw.call.dialogue.facts import NEVER
-from gw.call.dialogue.rules import TOOL_MARGIN_MS, Rules, ToolRules
+from gw.call.dialogue.rules import AFTER_TOOL_MS, TOOL_MARGIN_MS, Rules, ToolRules
 from gw.call.digits import Asked
 from gw.call.state import Reason
 from tests.gw.call.dialogue.talk import Talk
@@ -165,6 +165,39 @@ def test_where_the_gateway_judges_a_cough_gives_no_tool_up() -> None:
     talk.on(given.SpeechStarted("c2"))
     cut = [do.Interrupt("cut"), do.ReleaseAudio(), do.ToolOutput("t1", "cancelled"), do.CancelTool("t1")]
     assert talk.wait(900) == cut
+
+
+def test_the_earliest_deadline_of_the_open_calls_counts() -> None:
+    bounds_ms = {"a": 1000, "b": 2000, "c": 3000}
+    talk = Talk(Rules(tools={name: ToolRules(timeout_ms=ms) for name, ms in bounds_ms.items()}))
+    talk.greet()
+    talk.call("a", "b", "c")
+    for settled, due_ms in (("t1", 2000), ("t2", 3000)):
+        talk.on(given.ToolSettled(settled))
+        assert talk.machine.tools_by == due_ms + TOOL_MARGIN_MS
+    talk.on(given.ToolSettled("t3"))
+    assert talk.machine.tools_by == NEVER
+
+
+def test_a_result_that_no_response_of_the_ai_follows_is_answered_after_a_moment() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.call("lookup")
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+    talk.wait(100)
+    assert talk.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled")]
+    assert talk.wait(AFTER_TOOL_MS - 1) == []
+    assert talk.wait(1) == [do.Create(Prompt.ANSWER)]
+
+
+def test_the_next_wait_may_have_a_sentence_again() -> None:
+    talk = Talk(Rules(tools={"lookup": ToolRules(filler="say")}))
+    talk.greet()
+    talk.call("lookup")
+    talk.wait(1200)
+    assert talk.machine.filling == "lookup"
+    talk.on(given.ToolSettled("t1"))
+    assert talk.machine.filling == ""
 
 
 # -- leaving the stream ---------------------------------------------------------------------------------------------------

@@ -66,7 +66,9 @@ def _calls(*names: str) -> tuple[str, ...]:
 #: Calls whose tests judge no time.
 _UNTIMED_CALLS: Final = _calls("accounts", "two_gateways")
 #: Calls during which a process, the AI or Twilio's API goes away: as long as all others together.
-_OUTAGES: Final = _calls("reload", "restart", "resume", "transfer_restart", "resumed_tools", "ai_lost", "bad_rest", "stalls")
+_OUTAGES: Final = _calls(
+    "reload", "restart", "resume", "transfer_restart", "digits_restart", "resumed_tools", "ai_lost", "bad_rest", "stalls"
+)
 #: In the order they start, the longest first.
 LANES: Final = (
     Lane("calls", ("tests/calls",), real_time=True),

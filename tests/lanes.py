@@ -2,7 +2,8 @@
 
 A lane is one process with its own MariaDB, its own temporary folders and its own part of the tests. `calls` and `outages` have
 those that judge when audio arrives, and run at normal priority; the other lanes run at a lower one and fill the time in which
-these wait. `verify budget` measures the machine and therefore runs last, alone.
+these wait. `outages` is the nicer of the two: the processes that it starts would delay the audio of `calls`. `verify budget`
+measures the machine and therefore runs last, alone.
 
 Every lane writes a record of each test to `out/test/LANE.jsonl` and its output to `out/test/LANE.log`; `out/test/durations.tsv`
 lists seconds and CPU seconds of each file. Failures are printed in full at the end, then one summary in pytest's form.
@@ -51,12 +52,13 @@ class Lane(NamedTuple):
     """One process beside others. `paths` are pytest's; without any the lane runs every test that no other lane has.
 
     A path inside another lane's path leaves that lane.
-    A lane of real-time tests takes a core from the others whenever it needs one.
+    A lane of real-time tests takes a core from the others whenever it needs one; `nice` orders such lanes among themselves.
     """
 
     name: str
     paths: tuple[str, ...] = ()
     real_time: bool = False
+    nice: int = 0
 
 
 def _calls(*names: str) -> tuple[str, ...]:
@@ -72,7 +74,7 @@ _OUTAGES: Final = _calls(
 #: In the order they start, the longest first.
 LANES: Final = (
     Lane("calls", ("tests/calls",), real_time=True),
-    Lane("outages", _OUTAGES, real_time=True),
+    Lane("outages", _OUTAGES, real_time=True, nice=5),
     Lane("machines", ("tests/vms", "tests/faults", "tests/dashboards", "tests/browser", "tests/deploy")),
     Lane("control", ("tests/gw/control", "tests/gw/supervise", "tests/gw/cli", "tests/gw/demo", *_UNTIMED_CALLS)),
     Lane("proofs", ("tests/gw/verify",)),
@@ -145,7 +147,7 @@ class Running:
         records.write_text("")
         self._reader = records.open()
         self._rest = ""
-        self.process = _start(lane.name, _command(lane), real_time=lane.real_time)
+        self.process = _start(lane.name, _command(lane), real_time=lane.real_time, nice=lane.nice)
 
     @property
     def done(self) -> int:
@@ -296,12 +298,13 @@ def _judge(lanes: Sequence[Running]) -> bool:
     return passed
 
 
-def _start(name: str, command: Sequence[str], *, real_time: bool = False) -> subprocess.Popen[bytes]:
+def _start(name: str, command: Sequence[str], *, real_time: bool = False, nice: int = 0) -> subprocess.Popen[bytes]:
     """Start a process beside the others; its output goes to the log of that name."""
 
     def before() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and its children would
+        os.nice(nice)
         if not real_time:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # sched(7): any other process goes first
 

@@ -136,7 +136,8 @@ def guard(deep: bool, faults: int | None, as_json: bool) -> None:
 
     The check takes one call through every sequence of steps of TX, AI-out, the bus, control, the store, Twilio and its webhooks,
     with dying processes, lost and doubled messages, and every answer of Twilio; and one tool call through those of the worker,
-    the bus, control, its disk and the endpoint. Each decision is made by the production code.
+    the bus, control, its disk and the endpoint; and the recording's pauses, for secrets and by an operator.
+    Each decision is made by the production code.
     Exit code 1 if an invariant breaks; the report then has the shortest sequence that breaks it.
 
     \b

@@ -572,8 +572,9 @@ _COLLECT_DIGITS: Final[Function] = {
     "type": "function",
     "name": ai.COLLECT_DIGITS_TOOL,
     "description": (
-        "Collects digits that the caller types on the telephone's keys. Ask for them first, in the same response. With "
-        "sensitive, for card numbers and PINs, the caller is neither heard nor recorded meanwhile, and the digits are masked: "
+        "Collects digits that the caller types on the telephone's keys. Ask for them first, in the same response. "
+        "With sensitive, for card numbers and PINs, ask in a whole sentence that names them at its end: the caller is neither "
+        "heard nor recorded once you have asked, and the digits are masked: "
         'pass the returned {"ref": ...} object as the argument of another tool, which receives the digits.'
     ),
     "parameters": {

@@ -5,12 +5,13 @@ A pause for digits is two jobs, `CA.../pause/N` and `CA.../resume/N`, each on di
 | order | guarantees |
 |---|---|
 | the pause is done before a digit counts | no digit that the agent uses is recorded; if Twilio does not pause, the tool fails |
-| a create waits while a call is paused | a recording that starts late does not hear the digits |
+| a create waits for the end of a pause, a pause for the create | a recording that starts late does not hear the digits |
 | a pause that finds its resume on disk does nothing | a late pause does not outlive its end |
 | the end of a stream, also of a dead worker, adds the resume in its own commit | no recording stays paused, whatever dies |
 | a resume is repeated until Twilio confirms it, or the call is over | the same while Twilio is down |
 
-An operator's pause stays until the operator's resume: digits typed meanwhile do not end it.
+An operator's pause stays until the operator's resume: digits typed meanwhile do not end it. `gateway.py verify guard` explores
+all orders of these steps. Digits typed before a pause is done are on the recording, and do not count.
 """
 
 from __future__ import annotations

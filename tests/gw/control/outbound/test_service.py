@@ -25,7 +25,7 @@ from gw.control.outbound.service import (
     TURN_S,
     call_request,
 )
-from gw.control.store import Store, StoreUnavailable
+from gw.control.store import Store, StoreUnavailable, tables
 from gw.control.twilio_api.answers import RestError
 from gw.twin.twilio.stream import CallPlan
 from tests.gw.control.outbound.rig import Rig
@@ -231,6 +231,36 @@ def test_the_lists_wait_for_a_store_that_is_away(make: Make, tmp_path: Path) -> 
     away.close()
 
 
+def test_the_greenlets_outlive_an_error(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gw.control.outbound.service.LOST_EVERY_S", 0.01)
+    rig = make()
+    rig.listed(2, 3)
+    long_placed(rig, 3)
+    asked: list[bool] = []
+
+    def refuse() -> str:
+        asked.append(True)
+        if len(asked) == 1:
+            raise RuntimeError("unknown")
+        return ""
+
+    unknown = {"claimed": [RuntimeError("unknown"), StoreUnavailable("away")]}
+    in_state = rig.lines.in_state
+
+    def fail_twice(state: Any, before: float, limit: int) -> list[Any]:
+        if unknown.get(state):
+            raise unknown[state].pop()
+        return in_state(state, before, limit)
+
+    monkeypatch.setattr(rig.lines, "in_state", fail_twice)
+    monkeypatch.setattr(rig.service, "_refusal", refuse)
+    rig.start()
+    rig.run()
+    rig.until(lambda: rig.state(2)[0] == "placed", "it is dialled by the next turn")
+    rig.until(lambda: rig.state(3)[0] == "waiting", "its end is found by a later look")
+    assert unknown == {"claimed": []}
+
+
 # -- Twilio's answers -----------------------------------------------------------------------------------------------------
 
 
@@ -360,6 +390,20 @@ def test_a_single_calls_end_is_reported(make: Make) -> None:
     )
 
 
+def test_dials_of_a_list_that_was_removed_are_settled_and_not_reported(make: Make) -> None:
+    rig = make()
+    rig.listed(2, 3, 4)
+    placed(rig, 2)
+    long_placed(rig, 3)
+    assert rig.lines.claim(LIST, 4, 1, "dial/4", time.time() - AGO)
+    rig.store._backend.write(lambda connection: connection.execute(tables.dial_lists.delete()))
+    rig.report(2)
+    assert (rig.state(2), rig.ended) == (("waiting", "busy", 1), [])
+    rig.service.look_for_lost(time.time())
+    assert [rig.state(n)[0] for n in (3, 4)] == ["placed", "claimed"], "nothing is known of the account to ask"
+    assert rig.wanted() == []
+
+
 # -- verdicts about machines ----------------------------------------------------------------------------------------------
 
 
@@ -405,7 +449,9 @@ def test_verdicts_are_bounded(make: Make) -> None:
     rig.has_call = False
     for n in range(MAX_VERDICTS + 5):
         rig.service.on_event(amd(2, f"CA{n}", "human"))
-    for event in (amd(2, "", "human"), amd(2, "CA", "")):
+    single = bus.Webhook("amd", 1.0, {"dial": "call-0123456789ab", "CallSid": "CA9", "AnsweredBy": "human"})
+    rig.service.on_stored(single)  # no line has it
+    for event in (amd(2, "", "human"), amd(2, "CA", ""), bus.CallEvent("CA", "keys", 1.0, {})):
         rig.service.on_event(event)
     assert len(rig.service._verdicts) == len(rig.service._undelivered) == MAX_VERDICTS
     assert "CA4" not in rig.service._verdicts and "CA5" in rig.service._verdicts

@@ -54,8 +54,9 @@ from gw.protocol.twilio import Start
 log = logging.getLogger(__name__)
 
 _MS: Final = 1000.0
-#: Bound on questions for the conversation of a resumed call. Its caller hears silence meanwhile.
-RESTORE_S: Final = 1.5
+#: Bound on questions for the conversation of a resumed call: a restart of control. Its caller hears silence meanwhile, and
+#: media.ai_connect_s has begun.
+RESTORE_S: Final = 2.5
 #: Longest verdict that is noted: Twilio's words are shorter.
 MAX_VERDICT_CHARS: Final = 40
 

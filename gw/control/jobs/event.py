@@ -245,7 +245,7 @@ def state_of(
 ) -> Literal["ready", "wait", "stale"]:
     """Judge whether a draft can be completed. `stale`: the call had begun before, or continues.
 
-    `owned`: it is alive here; `over`: Twilio reported its end, so that it cannot resume.
+    `owned`: it is alive here; `over`: Twilio reported its end, so that it cannot resume. How a transfer ended may follow that report.
     """
     if details is None or details.began_at is None:
         return "wait"
@@ -257,7 +257,8 @@ def state_of(
         ended_later = details.ended_at is not None and details.ended_at > draft.at + _SAME_S
         if owned or resumed or (ended_later and not _left_ringing(details)):
             return "stale"
-        may_resume = not over and now < draft.at + _may_return_s(draft, details)
+        is_settled = over and (draft.data.get("reason") != Reason.TRANSFERRED or bool(_transfer_ends(draft, details)))
+        may_resume = not is_settled and now < draft.at + _may_return_s(draft, details)
         return "wait" if details.ended_at is None or may_resume else "ready"
     return "ready"
 
@@ -265,7 +266,13 @@ def state_of(
 def _left_ringing(details: CallDetails) -> bool:
     """Return whether the call's end is that the caller left a transfer: no stream ended then."""
     ended_at = details.ended_at or 0.0
-    return any(event.kind == "transfer_ended" and abs(event.at - ended_at) <= _SAME_S for event in details.events)
+    left = [event for event in details.events if event.kind == "transfer_ended" and event.data.get("status") == "canceled"]
+    return any(abs(event.at - ended_at) <= _SAME_S for event in left)
+
+
+def _transfer_ends(draft: Draft, details: CallDetails) -> list[str]:
+    """Return how the transfers ended that followed the end of a stream."""
+    return [str(event.data.get("status")) for event in details.events if event.kind == "transfer_ended" and event.at > draft.at]
 
 
 def _may_return_s(draft: Draft, details: CallDetails) -> float:
@@ -275,7 +282,7 @@ def _may_return_s(draft: Draft, details: CallDetails) -> float:
         return RESUME_S if reason in RESUMABLE else 0.0
     if any(event.kind == "transferred" for event in details.events):  # by an operator, without a way back
         return 0.0
-    ends = [event.data.get("status") for event in details.events if event.kind == "transfer_ended" and event.at > draft.at]
+    ends = _transfer_ends(draft, details)
     return 0.0 if ends and ends[-1] in ("completed", "canceled") else TRANSFER_S
 
 

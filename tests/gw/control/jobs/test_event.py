@@ -21,6 +21,7 @@ from gw.control.jobs.event import (
     BACKOFF_FIRST_S,
     BACKOFF_LAST_S,
     RETRY_AFTER_S,
+    TRANSFER_S,
     EventHandler,
     backoff_s,
     event_hooks,
@@ -230,11 +231,14 @@ def test_a_call_that_was_transferred_ends_once_its_way_back_is_closed() -> None:
     def at(kind: str, at: float, **data: Any) -> EventRow:
         return EventRow(call_sid="CA1", kind=kind, at=at, data=data, instance="w", n=4)
 
-    def state(now: float, *events: EventRow, ended_at: float = BEGAN + 60) -> str:
+    def state(now: float, *events: EventRow, ended_at: float = BEGAN + 60, over: bool = False) -> str:
         details = CallDetails(**{**_fields(), "events": list(events), "ended_at": ended_at, "reason": "transferred"})
-        return state_of(draft("call.ended", BEGAN + 60, reason="transferred"), details, now, owned=False)
+        return state_of(draft("call.ended", BEGAN + 60, reason="transferred"), details, now, owned=False, over=over)
 
     assert state(BEGAN + 100) == "wait"
+    assert state(BEGAN + 100, over=True) == "wait", "how the transfer ended is on its way to the store"
+    assert state(BEGAN + 100, at("transfer_ended", BEGAN + 99, status="busy"), over=True) == "ready"
+    assert state(BEGAN + 60 + TRANSFER_S, over=True) == "ready"
     assert state(BEGAN + 100, at("transferred", BEGAN + 59)) == "ready", "by an operator, without a way back"
     assert state(BEGAN + 100, at("transfer_ended", BEGAN + 99, status="busy")) == "wait", "the caller comes back"
     assert state(BEGAN + 100, at("transfer_ended", BEGAN + 99, status="completed")) == "ready"

@@ -30,7 +30,9 @@ def print_story(call: CallDetails) -> None:
     """Print the verdict, the findings and the timeline."""
     found = findings(call)
     out = console()
-    when = f"{local_time(call.started_at or call.answered_at)}, {duration(call.length_s)}"
+    when = local_time(call.started_at or call.answered_at)
+    if call.length_s is not None:
+        when += f", lasted {duration(call.length_s)}"
     ended = ending(call.reason, call.result)
     if words := ENDINGS.get(call.reason or ""):
         ended.append(f": {words}")

@@ -245,7 +245,7 @@ def state_of(
 ) -> Literal["ready", "wait", "stale"]:
     """Judge whether a draft can be completed. `stale`: the call had begun before, or continues.
 
-    `owned`: it is alive here; `over`: Twilio reported its end, so that it cannot resume. How a transfer ended may follow that report.
+    `owned`: it is alive here; `over`: Twilio reported its end, so that it cannot resume. How a transfer ended may follow later.
     """
     if details is None or details.began_at is None:
         return "wait"

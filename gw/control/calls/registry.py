@@ -1,7 +1,7 @@
 """Registry of calls: the owner of each, its end, its account, and what a stream that resumes it must know.
 
     is_owned    a worker has the call's stream, or is expected back with it
-    is_known    a worker has it, or had it within KEEP_S
+    is_known    a worker has it, or had it within KEEP_S, since this process began
     is_over     Twilio reported the call's end
     is_foreign  a report comes from another account than the call's
     Call        the rest: the latest stream and how it ended, agent, conversation
@@ -39,6 +39,7 @@ class Call(msgspec.Struct):
     """Facts about one call. `whole`: since its beginning; None before the first event."""
 
     owner: str = ""  # instance of the worker that has it
+    is_recalled: bool = False  # by events of an earlier process alone
     account_sid: str = ""
     agent: str = ""
     began_at: float = 0.0
@@ -84,7 +85,7 @@ class Calls:
         return call_sid in self._calls and call_sid not in self._left
 
     def is_known(self, call_sid: str) -> bool:
-        return call_sid in self._calls
+        return call_sid in self._calls and not self._calls[call_sid].is_recalled
 
     def is_over(self, call_sid: str) -> bool:
         return call_sid in self._over
@@ -185,6 +186,10 @@ class Calls:
                 call.agent, call.account_sid, call.began_at = event.agent, event.account_sid, call.began_at or event.answered_at
             case bus.Turn() | bus.CallEvent() | bus.StartRecording():
                 self.on_event("", event, now_s)
+            case _:
+                return
+        if (recalled := self._calls.get(event.call_sid)) is not None:
+            recalled.is_recalled = True
 
     def on_over(self, call_sid: str) -> None:
         """Twilio reports the call's end."""
@@ -254,6 +259,7 @@ class Calls:
         if call is None:
             call = self._calls[call_sid] = Call()
             self._leave(call_sid, call, now_s)
+        call.is_recalled = False
         return call
 
     def _noted(self, call_sid: str, now_s: float) -> Call:

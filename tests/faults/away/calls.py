@@ -32,7 +32,7 @@ from gevent.event import Event
 from gevent.pool import Pool
 
 from gw.bench.gateway_process import GatewayProcess
-from gw.call.leave import SEND_DIGITS, TRANSFER, outcome_of
+from gw.call.leave import SEND_DIGITS, TRANSFER
 from gw.control.admin.client import AdminClient, NotReachable
 from gw.twin import speech
 from gw.twin.ai.faults import Call
@@ -43,6 +43,7 @@ from gw.twin.polling import wait_until
 from gw.twin.sound import RATE_HZ
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.caller import TwinCall
+from gw.twin.twilio.dial import Dialled
 from tests.faults.away.laws import CallLine, Dial, Killed, Record, Span, Takeover, Wish, judge
 from tests.faults.away.plan import NUMBERS, PARTIES, RING_S, CallPlan, Kill, Leaving, draw_call, draw_kills
 from tests.program import program
@@ -277,7 +278,7 @@ class Bench:
             if not ("answered 0" in problem and any(one.at_s <= at_s <= one.ended_s for at_s in died_s))
         ]
         how, end_s = self._ended[caller]
-        outcomes = [outcome_of(one.fields()) for one in dials]
+        outcomes = [_outcome_of(one) for one in dials]
         if not how:
             how = "connected" if outcomes and outcomes[-1] == "completed" else f"ended by {call.closed_by or 'Twilio'}"
         filled = [(at_s, at_s + len(audio) / RATE_HZ) for at_s, audio in call.played]
@@ -319,6 +320,13 @@ def _waited_s(pid: int) -> float:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
     except OSError:
         return 0.0  # it has ended
+
+
+def _outcome_of(dialled: Dialled) -> str:
+    """Return a dial's outcome, as Twilio's twin has it."""
+    if dialled.bridged:
+        return "completed"
+    return "declined" if dialled.status == "completed" else dialled.status
 
 
 def _outputs(sessions: list[AiLedger], name: str) -> list[str]:
@@ -385,10 +393,14 @@ def table(record: Record) -> str:
     ends = Counter(call.ended for call in record.calls)
     outcomes = Counter(dial.outcome for call in record.calls for dial in call.dials)
     kills = Counter(one.role for one in record.kills)
+    done = sum(len({dial.to for dial in call.dials}) for call in record.calls) + sum(
+        wish.leaving.digits in call.tones for call in record.calls for wish in call.wishes if wish.leaving.digits
+    )
+    wishes = sum(len(call.wishes) for call in record.calls)
     lines = [
         f"calls: {len(record.calls)} ({', '.join(f'{count} {name}' for name, count in ends.most_common())})",
         f"kills: {', '.join(f'{count} of {name}' for name, count in sorted(kills.items())) or 'none'}",
-        f"leaves: {sum(len(call.wishes) for call in record.calls)};"
+        f"leaves: {wishes}, of them {wishes - done} not carried out;"
         f" dials: {', '.join(f'{count} {name}' for name, count in outcomes.most_common())}",
         f"sessions that took over a conversation: {sum(len(call.takeovers) for call in record.calls)}",
     ]

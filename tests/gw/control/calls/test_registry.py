@@ -56,6 +56,7 @@ def test_events_of_an_earlier_process_complete_the_stores_row() -> None:
     for event in (started(20.0), recording, turn(2), call_ended(CALL), started(30.0, "MZ2"), resumed):
         calls.recall(event, NOW_S)
     assert not calls.is_owned(CALL)
+    assert not calls.is_known(CALL), "without a worker it is an orphan"
     call = calls.get(CALL, NOW_S)
     assert call is not None
     assert (call.whole, call.reason, call.resumes, [one.n for one in call.conversation.turns]) == (False, "", 1, [2])
@@ -63,6 +64,7 @@ def test_events_of_an_earlier_process_complete_the_stores_row() -> None:
     stored = [TurnRow(call_sid=CALL, n=n, role="agent", text="", start_ms=n, interrupted=False) for n in (1, 2)]
     calls.on_row(CALL, row(turns=stored), NOW_S)
     assert [one.n for one in call.conversation.turns] == [1, 2]
+    assert calls.is_known(CALL), "a worker asked about it"
 
 
 def test_a_reconnection_replaces_the_calls() -> None:

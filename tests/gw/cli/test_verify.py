@@ -15,6 +15,7 @@ from gw.cli.verify import NotProven
 from gw.verify.guard import check as guard_check
 from gw.verify.guard.jobs import JOB_INVARIANTS
 from gw.verify.guard.model import INVARIANTS, Scenario
+from gw.verify.guard.pauses import PAUSE_INVARIANTS
 from gw.verify.purity import check, project_source
 from tests.gw.verify.purity.mutants import TX
 
@@ -85,7 +86,7 @@ def test_the_document_of_the_guard(small: None) -> None:
     document = json.loads(done.output)
     assert document["holds"] is True
     assert [one["name"] for one in document["scenarios"]] == ["small"]
-    assert set(document["invariants"]) == {*INVARIANTS, *JOB_INVARIANTS}
+    assert set(document["invariants"]) == {*INVARIANTS, *JOB_INVARIANTS, *PAUSE_INVARIANTS}
 
 
 def test_more_and_fewer_faults(small: None) -> None:

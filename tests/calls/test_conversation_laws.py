@@ -166,6 +166,9 @@ def test_what_faults_excuse() -> None:
     bid.call.done = [(8.5, Step("reset", lasts_s=0.2))]
     assert [name for name, _ in broken(bid)] == ["a lost socket loses nobody"]
     assert broken(heard(bid, words=("Goodbye.",))) == []
+    refused = replace(lost(good()), made=replace(MADE, faults=("create_refused_quota",)))
+    assert "a lost socket loses nobody" in [name for name, _ in broken(refused)]
+    assert "a lost socket loses nobody" not in [name for name, _ in broken(heard(refused, words=("We are sorry.",)))]
     spoken = no_words(good())
     spoken.call.spoken = ["Goodbye."]
     assert [name for name, _ in broken(spoken) if name == "the end has words"] == []

@@ -14,7 +14,7 @@ from gw.config import Agent
 from gw.twin.ai.ledger import AiLedger
 from gw.twin.sound import PTIME_MS
 from gw.twin.twilio.caller import TwinCall
-from tests.calls.conversations.scripts import Conversation
+from tests.calls.conversations.scripts import LASTING, Conversation
 from tests.calls.ear import Ear, Span, cut_goodbyes, dead_air, heard_ms, repeated_frames, talked_over
 
 #: Longest silence of an owed answer; then at least the holding sound is heard.
@@ -150,11 +150,12 @@ def _goodbye(held: Result) -> Iterator[str]:
 
 
 def _stays(held: Result) -> Iterator[str]:
-    """A lost media socket loses no caller. One who was being said goodbye to hears the goodbye from Twilio."""
+    """A lost media socket loses no caller. One who was being said goodbye to, or has no AI any more, hears words from Twilio."""
+    is_over = bool({*held.made.faults} & {*LASTING})
     goodbyes = _goodbyes(held)
     bid_s = min((span.start_s for span in held.ear.agent if span.item in goodbyes), default=held.ear.ended_s)
     for n, lost_s in enumerate(held.losses_s, 1):
-        if lost_s > bid_s and held.ear.words:
+        if (lost_s > bid_s or is_over) and held.ear.words:
             continue
         if held.call.closed_by != "caller" and len(held.call.streams_s) <= n:
             yield f"the caller was lost with the socket at {lost_s - held.ear.began_s:.2f} s"

@@ -16,6 +16,7 @@ import gevent
 from gw.call.audio.playout import Outcome
 from gw.call.backchannel import is_meaningful
 from gw.call.dialogue import inputs as given
+from gw.call.dialogue.facts import NEVER
 from gw.call.dialogue.inputs import Trouble
 from gw.call.state import Reason, ai_reason
 from gw.media.ai.leg import AiLegError
@@ -115,6 +116,8 @@ class AiIn:
             if call.state.has_ended or side.number != number or not side.is_wanted:
                 return
             handler = _HANDLERS.get(type(event))
+            if machine.silent_by != NEVER:
+                call.dialogue.on(given.Alive())
             if handler is not None and (machine.is_ready or type(event) in _BEFORE_READY):
                 handler(self, event)
             if count % _SLICE_EVENTS == 0:

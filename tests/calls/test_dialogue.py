@@ -107,6 +107,12 @@ OTHERS: Final = {
     "never_transcribed": Case(says().with_fault("transcription_never"), steps=(SPEAKS, LISTENS)),
     # interruptions that the gateway judges
     "cough": Case(says(4.0, caller_words=("",)), steps=(Step("say", "heard", 0.8, audio=COUGH), LISTENS), agent=GATEWAY),
+    "silent_when_cut": Case(
+        says(4.0).with_fault("stall", deltas=8),
+        says(),
+        steps=(Step("say", "heard", 0.2, audio=speech.load("weasels")), LISTENS),
+        agent=GATEWAY,
+    ),
     "cough_without_transcript": Case(
         says(4.0).with_fault("transcription_never"), steps=(Step("say", "heard", 0.8, audio=COUGH), LISTENS), agent=GATEWAY
     ),
@@ -400,6 +406,14 @@ def test_a_cough_costs_a_pause_and_no_word(calls: Calls, name: str) -> None:
     spans = [span for span in one.ear.agent if span.item == greeting.item_id]
     silent_s = spans[-1].end_s - spans[0].start_s - heard_ms(one.ear, greeting.item_id) / 1000
     assert 0.1 < silent_s <= 0.7 + not_run_ms(one.call) / 1000
+
+
+def test_an_ai_that_falls_silent_with_the_answer_it_was_to_cancel_is_replaced(calls: Calls) -> None:
+    one = calls["silent_when_cut"]
+    assert len(one.sessions) == 2
+    assert [done["ms"] < 1000 * (one.call.ended_s - one.call.started_s) for done in one.events("dead_air")] in ([], [True])
+    assert one.is_whole(one.responses[-1])
+    assert (one.row["reason"], one.row["result"]) == ("caller_hangup", "success")
 
 
 def test_a_short_word_stops_the_agent_although_it_speaks_again(calls: Calls) -> None:

@@ -66,11 +66,20 @@ def cancel_request(facts: Facts) -> None:
 
 
 def on_cancel_by(facts: Facts) -> None:
-    """Take a response whose end never came for ended."""
+    """Take a response whose end never came for ended. If it had begun and nothing else comes either, the session is at fault."""
     if facts.response is Response.CUT:
         facts.response = Response.NONE
+        if facts.response_id:
+            facts.silent_by = facts.now + limits.SILENT_MS
         if facts.debt is not None and facts.ask_at == NEVER:
             facts.ask_at = facts.now
+
+
+def end_cut_response(facts: Facts) -> None:
+    """The AI ended a response that was cut, or refused to begin it: what is owed is requested."""
+    clear_response(facts)
+    if facts.debt is not None and facts.ask_at == NEVER:
+        facts.ask_at = facts.now
 
 
 def clear_response(facts: Facts) -> None:

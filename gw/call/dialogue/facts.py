@@ -135,6 +135,7 @@ class Facts:
     wait_by: int = NEVER  # the AI's rate limit: no request before
     answer_by: int = NEVER
     cancel_by: int = NEVER
+    silent_by: int = NEVER  # a cut response did not end: anything else of the AI has to come by then
     speech_by: int = NEVER
     heard_by: int = NEVER
     hold_at: int = NEVER

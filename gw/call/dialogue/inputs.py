@@ -56,7 +56,7 @@ class ResponseStarted(NamedTuple):
 
 
 class Alive(NamedTuple):
-    """Any other event of a response came: arguments of a tool call, a part of its text."""
+    """Any other event of the AI came: arguments of a tool call, a part of a text."""
 
 
 class Audio(NamedTuple):

@@ -43,6 +43,8 @@ class Dialogue(Facts):
         if self.phase is Phase.ENDED:
             return []
         self.now, self.out = now_ms, []
+        if self.silent_by != NEVER and type(event) in _OF_AI:
+            self.silent_by = NEVER
         _HANDLERS[type(event)](self, event)
         self._settle()
         return self.out
@@ -135,6 +137,14 @@ _HANDLERS: Final[dict[type, Callable[[Facts, Any], None]]] = {
 }
 
 
+#: Inputs that are signs of life of the AI.
+_OF_AI: Final = frozenset(
+    (
+        *(given.ResponseStarted, given.Alive, given.Audio, given.ResponseDone, given.CreateRefused, given.SpeechStarted),
+        *(given.SpeechStopped, given.CallerText, given.ToolCall, given.Unreadable),
+    )
+)
+
 #: Each timer's reaction. The timer is unset first. `ask_at` has none: `_settle` reads it.
 _TIMERS: Final[dict[str, Callable[[Facts], None]]] = {
     "final_at": ending.on_final_at,
@@ -143,6 +153,7 @@ _TIMERS: Final[dict[str, Callable[[Facts], None]]] = {
     "open_by": sessions.on_open_by,
     "answer_by": responses.on_answer_by,
     "cancel_by": answers.on_cancel_by,
+    "silent_by": responses.on_answer_by,
     "wait_by": answers.on_wait_by,
     "speech_by": speech.on_speech_by,
     "heard_by": playback.on_heard_by,

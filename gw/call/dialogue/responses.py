@@ -82,9 +82,7 @@ def _on_first_words(facts: Facts) -> None:
 def on_response_done(facts: Facts, event: given.ResponseDone) -> None:
     if event.response_id in facts.dropped:
         if facts.response is Response.CUT and event.response_id == facts.response_id:
-            answers.clear_response(facts)
-            if facts.debt is not None and facts.ask_at == NEVER:
-                facts.ask_at = facts.now
+            answers.end_cut_response(facts)
         return
     if facts.response not in (Response.ACTIVE, Response.REQUESTED) or event.response_id != facts.response_id != "":
         return  # an older response
@@ -130,6 +128,8 @@ def on_create_refused(facts: Facts, event: given.CreateRefused) -> None:
         answers.wait(facts, event.wait_ms)
     if facts.cut_requests:
         facts.cut_requests -= 1
+        if facts.response is Response.CUT and not facts.response_id and not facts.cut_requests:
+            answers.end_cut_response(facts)
     elif event.trouble is Trouble.CROSSED and facts.response is Response.ACTIVE:
         if facts.insists and facts.asked is not None:  # the response that the AI began itself is not the answer
             facts.debt, facts.survives = facts.debt or facts.asked, True

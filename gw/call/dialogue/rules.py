@@ -29,6 +29,8 @@ LISTEN_MS: Final = 400
 LISTEN_AGAIN_MS: Final = 900
 #: Time a cancelled response has to end.
 CANCEL_MS: Final = 500
+#: Further time for any other sign of life of the AI: the caller may have stopped speaking meanwhile, which it does not report.
+SILENT_MS: Final = 1500
 #: Longest turn of a caller. An AI that never reports its end must not silence the agent for ever.
 MAX_SPEECH_MS: Final = 60_000
 #: Time for the words of a short sound, from the report of its end. The playout runs meanwhile.

@@ -98,7 +98,7 @@ def _leave_session(facts: Facts) -> None:
     facts.is_ready, facts.speaks, facts.speech_by = False, False, NEVER
     facts.held_keys, facts.sent_keys = facts.sent_keys, ""
     facts.successor, facts.quiet_at, facts.forced_at, facts.text_by = Successor.NONE, NEVER, NEVER, NEVER
-    facts.ask_at, facts.cut_requests = NEVER, 0
+    facts.ask_at, facts.silent_by, facts.cut_requests = NEVER, NEVER, 0
     answers.clear_response(facts)
     playback.release(facts)
 

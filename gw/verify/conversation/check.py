@@ -297,7 +297,7 @@ SCENARIOS: Final = (
 GRANTED: Final = (
     "the AI reports each party's acts in the order in which they happen",
     "the AI refuses a request that meets an active response before it does anything else",
-    "a cancelled response ends, immediately or after the machine's bound on it",
+    "a cancelled response ends, immediately or after the machine's bound on it; one that never does is the end of its session",
     "a caller's turn that the AI does not end within a minute is over",
     "a party that gives no sign for a whole bound spends a fault, or never acts again",
     "queued audio is heard, or its bound passes",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
+from gw.call.dialogue.rules import CANCEL_MS, SILENT_MS
 from gw.config import Agent
 from gw.twin.ai.ledger import AiLedger
 from gw.twin.sound import PTIME_MS
@@ -22,6 +23,8 @@ DEAD_AIR_S: Final = 1.0
 #: Further silence after a fault of the network: a lost stream is opened again, and a caller's pause is noticed later.
 _REOPEN_S: Final = 1.5
 _REFILL_S: Final = 0.4
+#: An AI that falls silent instead of ending a cancelled response gets this time for a sign of life.
+_FELL_SILENT_S: Final = (CANCEL_MS + SILENT_MS) / 1000
 #: Keys are complete after this pause, or with "#".
 _KEYS_S: Final = 3.0
 #: Network and detection of both twins on an idle machine.
@@ -101,6 +104,8 @@ def _dead_air(held: Result) -> Iterator[str]:
             if at_s - 2.0 - step.lasts_s <= done_s <= at_s + silent_s:
                 allowed_s += step.lasts_s + _REOPEN_S if step.kind in _LOST else 0.0
                 allowed_s += _REFILL_S if step.kind in ("lose_frames", "delay_frames") else 0.0
+        if any(cancel.response_id and held.ear.began_s < cancel.at_s <= at_s for one in held.sessions for cancel in one.cancels):
+            allowed_s += _FELL_SILENT_S if "stall" in held.made.faults else 0.0
         if silent_s > allowed_s:
             yield f"{silent_s:.2f} s of dead air from {at_s - held.ear.began_s:.2f} s on, allowed are {allowed_s:.2f} s"
 

@@ -12,7 +12,7 @@ from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Prompt
 from gw.call.dialogue.facts import NEVER
 from gw.call.dialogue.inputs import Input, Trouble
-from gw.call.dialogue.rules import CANCEL_MS, MAX_WAIT_MS, Rules, ToolRules
+from gw.call.dialogue.rules import CANCEL_MS, MAX_WAIT_MS, SILENT_MS, Rules, ToolRules
 from gw.call.state import Reason
 from tests.gw.call.dialogue.talk import Talk
 
@@ -105,6 +105,21 @@ def test_a_response_whose_end_never_comes_is_over_after_its_bound(*, owes: bool)
     else:
         assert talk.wait(CANCEL_MS) == []
     assert talk.machine.cancel_by == NEVER
+
+
+@pytest.mark.parametrize("sign", [given.Alive(), given.SpeechStopped("c1"), given.CallerText("c1"), None])
+def test_a_session_that_goes_silent_with_a_cut_response_is_replaced(sign: given.Input | None) -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000), given.SpeechStarted("c1"))
+    talk.wait(900)
+    talk.wait(CANCEL_MS)
+    if sign is not None:
+        talk.on(sign)
+    silent = talk.wait(SILENT_MS)
+    assert (do.Note("ai_leg_lost", Reason.AI_STALLED) in silent) == (sign is None)
+    assert talk.machine.is_ready == (sign is not None)
+    assert talk.machine.silent_by == NEVER
 
 
 def test_a_timer_of_a_response_that_ended_has_no_effect() -> None:

@@ -76,7 +76,7 @@ def on_cancel_by(facts: Facts) -> None:
 
 
 def end_cut_response(facts: Facts) -> None:
-    """The AI ended a response that was cut, or refused to begin it: what is owed is requested."""
+    """The AI ended a response that was cut, or refused to begin it: an owed answer is requested."""
     clear_response(facts)
     if facts.debt is not None and facts.ask_at == NEVER:
         facts.ask_at = facts.now

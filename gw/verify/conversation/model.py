@@ -227,7 +227,7 @@ class _Moves:
             truth = truth._replace(speaking=False, owed_ms=max(0, truth.owed_ms))
         if stalled and truth.waited_ms >= min(self._rules.answer_ms, self._rules.open_ms):
             truth = truth._replace(excused=True)
-        if machine.silent_by <= 0:  # the AI that is slow to end what was cancelled gave no other sign either
+        if machine.silent_by <= 0 and truth.active:  # the AI that is slow to end what was cancelled gave no other sign either
             truth = truth._replace(excused=True)
         if machine.keys_at <= 0 and truth.pressed:
             truth = _turned(truth)

@@ -193,11 +193,6 @@ MUTANTS: Final = (
         check.JUDGED_SESSIONS,
     ),
     Mutant(
-        "the end of a response that was refused is awaited",
-        _in(responses, "on_create_refused", "answers.end_cut_response(facts)", "pass"),
-        check.JUDGED_SESSIONS,
-    ),
-    Mutant(
         "a session is silent as soon as a cut response is slow to end",
         _in(answers, "on_cancel_by", "if facts.response_id:", "if True:"),
         check.JUDGED_SESSIONS,

@@ -15,7 +15,7 @@ from gevent import socket
 from gevent.server import StreamServer
 from websockets.protocol import Side
 
-from gw.call.limits import AI_BYTES_PER_S, READ_BURST_BYTES
+from gw.call.limits import AI_BURST_BYTES, AI_BYTES_PER_S
 from gw.call.state import Reason
 from gw.config import MAX_RESULT_BYTES, Agent
 from gw.errors import ProtocolError
@@ -423,7 +423,7 @@ def test_a_long_delta_arrives_in_pieces():
 
 
 def test_a_very_long_event_is_skipped_and_a_sign_of_life(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(openai_leg, "ai_reads", lambda: None)  # it would take half a minute
+    monkeypatch.setattr(openai_leg, "ai_reads", lambda: None)  # it would take a quarter of a minute
     item = {"id": "i", "type": "message", "role": "user", "content": [{"type": "input_audio", "audio": "A" * (15 << 20)}]}
     listener = socket.create_server(("127.0.0.1", 0))
     leg = leg_to(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
@@ -464,7 +464,7 @@ def test_an_ai_without_tls_is_read_at_the_same_rate():
     delta = {"type": "response.output_audio.delta", "response_id": "r", "item_id": "i", "delta": base64.b64encode(SOUND).decode()}
     message = text_message(json.dumps(delta).encode())
     surplus = AI_BYTES_PER_S // 4
-    n_messages = (READ_BURST_BYTES + surplus) // len(message) + 1
+    n_messages = (AI_BURST_BYTES + surplus) // len(message) + 1
 
     def flood(listener: socket.socket) -> None:
         sock, _ = listener.accept()

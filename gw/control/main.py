@@ -232,7 +232,7 @@ class Control:
             is_owned=calls.is_owned,
             is_over=calls.is_over,
             store_away_s=forwarder.failed_at_s,
-            is_concealed=pauses.is_concealed,
+            is_concealed=pauses.forbids_create,
             may_settle=lease.may_settle,
             adopted=lambda: self._fleet.adopted(),
         )

@@ -101,8 +101,12 @@ class Pauses:
         return [PauseHandler(self, "pause"), PauseHandler(self, "resume")]
 
     def is_concealed(self, call_sid: str) -> bool:
-        """Return whether no recording of the call may run: a pause is wanted, and its end is not done."""
+        """Return whether the caller types digits: a pause is wanted, and its end is not done."""
         return call_sid in self._open
+
+    def forbids_create(self, call_sid: str) -> bool:
+        """Return whether a recording of the call must not start: it would run in a pause for digits, or in an operator's."""
+        return self.is_concealed(call_sid) or self._held.get(call_sid, False)
 
     def of_event(self, event: bus.Event) -> Sequence[Wanted]:
         """Note a pause that is wanted. Returns the resume that follows the end of a stream."""
@@ -185,6 +189,8 @@ class Pauses:
         if account is None or self._is_over(job.call_sid):
             return False
         if self.is_held(job.call_sid):
+            if self.is_asking(job.call_sid):
+                raise GatewayError("a recording is being started")
             self._set(account, job.call_sid, "paused", REQUEST_S)  # `hold` relied on a pause that may not have happened
             return False
         return self._set(account, job.call_sid, "in-progress", REQUEST_S)

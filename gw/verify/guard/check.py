@@ -41,6 +41,7 @@ SCENARIOS: Final = (
     PauseScenario("two pauses for digits", frozenset({"answer doubled"}), 1, collections=2),
     PauseScenario("a pause for digits beside an operator's", frozenset({"control killed"}), 1, operator=(True,)),
     PauseScenario("a pause for digits within an operator's", frozenset(), 0, operator=(True, False)),
+    PauseScenario("an operator's pause before the recording starts", frozenset(), 0, operator=(True,), late=True),
     PauseScenario("a pause for digits before the recording starts", frozenset({"control killed", "time-out"}), 1, late=True),
 )
 #: Minutes and 3 GB instead of seconds.

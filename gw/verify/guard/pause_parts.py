@@ -121,7 +121,7 @@ class PauseParts:
         self.accept = functools.cache(self._accept)
         self.turn = functools.cache(self._turn)
         self.restart = functools.cache(self._restart)
-        self.is_concealed = functools.cache(self._is_concealed)
+        self.forbids_create = functools.cache(self._forbids_create)
         self.conceal = functools.cache(self._conceal)
         self.receive = functools.cache(self._receive)
 
@@ -212,9 +212,9 @@ class PauseParts:
 
     # -- control ------------------------------------------------------------------------------------------------------------
 
-    def _is_concealed(self, memory: Memory) -> bool:
+    def _forbids_create(self, memory: Memory) -> bool:
         with self._pauses(World(memory)) as pauses:
-            return pauses.is_concealed(CALL)
+            return pauses.forbids_create(CALL)
 
     def _advance(self, act: Act, history: tuple[Point, ...]) -> Stop:
         """Run an attempt to the wait behind this history, or to its end."""

@@ -186,7 +186,7 @@ class PauseModel:
             if state.creating:
                 made = state._replace(recording="in-progress", creating=False)
                 steps.append(Step("Twilio begins the recording", made, SURE))
-            elif not self.parts.is_concealed(state.memory):
+            elif not self.parts.forbids_create(state.memory):
                 steps.append(Step("control asks Twilio for the recording", state._replace(creating=True), FREE))
 
     def _turns(self, state: PauseState, steps: list[Step[PauseState]]) -> None:

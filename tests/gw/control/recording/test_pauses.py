@@ -187,6 +187,19 @@ def test_a_pause_waits_for_a_create_under_way(rig: Rig) -> None:
     assert running.get(timeout=scaled(5)) == Ended("done", "ok", "")
 
 
+def test_a_recording_is_not_started_in_an_operators_pause_that_relied_on_the_digits(rig: Rig) -> None:
+    rig.job()
+    assert rig.pauses.hold(account(rig), CALL, True)
+    assert rig.asked == []
+    rig.pauses.is_asking = lambda call_sid: True
+    assert isinstance(rig.run(rig.job("resume")), Again), "a recording is being started"
+    rig.pauses.is_asking = lambda call_sid: False
+    rig.twilio.posts.append(PAUSED)
+    assert rig.run(rig.job("resume")) == Ended("done", "ok", "")
+    assert not rig.pauses.is_concealed(CALL)
+    assert rig.pauses.forbids_create(CALL)
+
+
 def test_a_new_pause_is_not_ended_by_the_resume_before_it(rig: Rig) -> None:
     rig.job()
     rig.job(name="2")

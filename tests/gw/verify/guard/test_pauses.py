@@ -121,7 +121,13 @@ MUTANTS = (
         UNHEARD,
         LATE,
     ),
-    Mutant("a create does not wait for a pause", _in("is_concealed", "call_sid in self._open", "False"), UNHEARD, LATE),
+    Mutant("a create does not wait for a pause", _in("forbids_create", "self.is_concealed(call_sid) or ", ""), UNHEARD, LATE),
+    Mutant(
+        "a create does not wait for an operator",
+        _in("forbids_create", " or self._held.get(call_sid, False)", ""),
+        STAYS,
+        LATE._replace(operator=(True,)),
+    ),
     Mutant(
         "an interrupted resume is not repeated",
         Change(f"{pauses.__name__}:PauseHandler.repeats", "else LIMIT_S", "else None"),
@@ -157,7 +163,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 def explore(page: Page, scenario: PauseScenario) -> Explored:
     model = PauseModel(scenario, page)
     try:
-        return Explorer(model, max_states=60_000).run()
+        return Explorer(model, max_states=100_000).run()
     finally:
         model.parts.close()
 

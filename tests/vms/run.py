@@ -321,7 +321,7 @@ class Run:
         line.reason, line.closed_by, line.error = str(row.get("reason") or ""), call.closed_by, call.error
         if line.phase == "deploy":
             heard = call.closed_by == "gateway" and line.reason == "ai_hangup" and len(call.received_audio) >= BRIEF_S * 8000
-            is_refused = any(_BUSY in text for text in call.spoken)  # on a starved machine Twilio may say the goodbye
+            is_refused = any(_BUSY in text for text in call.spoken)  # on a starved machine the goodbye is spoken by Twilio
             line.end = "refused" if is_refused else "whole" if heard else "lost"
         starts = self._world.twilio.rest.starts.get(call.call_sid, [])
         line.starts, line.recordings = len(starts), sum(one.recorded for one in starts)

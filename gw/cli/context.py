@@ -214,8 +214,8 @@ def _socket_given(ctx: click.Context, _: click.Parameter, path: Path | None) -> 
 
 
 def _json_given(ctx: click.Context, _: click.Parameter, wanted: bool) -> bool:
-    if wanted:
-        ctx.find_object(Settings).json = True  # type: ignore[union-attr]
+    if wanted and (settings := ctx.find_object(Settings)) is not None:  # a script has none
+        settings.json = True
     return wanted
 
 

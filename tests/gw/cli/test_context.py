@@ -14,6 +14,7 @@ import click
 import pytest
 
 from gw.cli import root
+from gw.cli.context import json_option
 from gw.control.admin.client import read_only
 from gw.control.admin.server import AdminServer, Command
 from gw.control.store import Store
@@ -26,6 +27,16 @@ ASIDE = "The gateway does not run; showing the contents of its store."
 def test_the_config_option_after_the_command(cli: CommandLine, store: Store) -> None:
     result = click.testing.CliRunner().invoke(root, ["calls", "list", "--json", "--config", str(cli.config)])
     assert [row["call_sid"] for row in json.loads(result.stdout)] == [LIVE, ENDED]
+
+
+def test_the_json_option_of_a_script() -> None:
+    @click.command()
+    @json_option
+    def script(as_json: bool) -> None:
+        click.echo(as_json)
+
+    runner = click.testing.CliRunner()
+    assert [runner.invoke(script, words).output for words in ([], ["--json"])] == ["False\n", "True\n"]
 
 
 def test_without_a_gateway_reads_come_from_the_store(cli: CommandLine, store: Store) -> None:

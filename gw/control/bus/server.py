@@ -184,9 +184,8 @@ class BusServer:
         answers within EXPECT_S: the call ends as hung up by the caller.
         """
         worker = self._owner(call_sid)
-        if worker is None or worker.version < 4 or not self._send(call_sid, bus.ExpectStop(call_sid, STOP_S if on else 0.0)):
-            return {}
-        if not on:
+        command = bus.ExpectStop(call_sid, STOP_S if on else 0.0)
+        if worker is None or worker.version < 4 or not self._send(call_sid, command) or not on:
             return {}
         expected = self._expected.setdefault(call_sid, AsyncResult())
         try:

@@ -114,7 +114,7 @@ class OpenAiLeg:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        transport = TlsTransport(sock, MAX_WAITING_BYTES) if uri.secure else Transport(sock, MAX_WAITING_BYTES, reads=ai_reads())
+        transport = (TlsTransport if uri.secure else Transport)(sock, MAX_WAITING_BYTES, reads=ai_reads())
         self.transport = transport
         if isinstance(transport, TlsTransport):
             try:

@@ -11,7 +11,7 @@ from typing import final
 
 from gevent.socket import socket
 
-from gw.call.limits import ai_reads
+from gw.call.limits import Allowance
 from gw.media.hub.clock import turn_loop
 from gw.media.transport.plain import READ_BYTES, Transport
 
@@ -22,9 +22,9 @@ class TlsTransport:
 
     __slots__ = ("_incoming", "_outgoing", "_tls", "_transport")
 
-    def __init__(self, sock: socket, limit_bytes: int) -> None:
-        """`limit_bytes`: encrypted bytes that may wait for a peer that does not read."""
-        self._transport = Transport(sock, limit_bytes, reads=ai_reads())
+    def __init__(self, sock: socket, limit_bytes: int, reads: Allowance | None = None) -> None:
+        """`limit_bytes`: encrypted bytes that may wait for a peer that does not read. `reads`: as of `Transport`."""
+        self._transport = Transport(sock, limit_bytes, reads=reads)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None

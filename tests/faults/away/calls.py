@@ -23,7 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
@@ -33,7 +33,7 @@ from gevent.pool import Pool
 
 from gw.bench.gateway_process import GatewayProcess
 from gw.call.leave import SEND_DIGITS, TRANSFER
-from gw.control.admin.client import AdminClient, NotReachable
+from gw.control.admin.client import AdminClient
 from gw.twin import speech
 from gw.twin.ai.faults import Call
 from gw.twin.ai.ledger import AiLedger
@@ -46,6 +46,7 @@ from gw.twin.twilio.caller import TwinCall
 from gw.twin.twilio.dial import Dialled
 from tests.faults.away.laws import CallLine, Dial, Killed, Record, Span, Takeover, Wish, judge
 from tests.faults.away.plan import NUMBERS, PARTIES, RING_S, CallPlan, Kill, Leaving, draw_call, draw_kills
+from tests.faults.processes import Processes
 from tests.program import program
 from tests.timing import scaled
 
@@ -137,13 +138,14 @@ class Bench:
         with self.ai:
             self.gateway = GatewayProcess(program(), self.folder, _settings(self.ai.url))
             self._admin = AdminClient(self.gateway.admin_socket, timeout_s=scaled(10.0))
+            self._processes = Processes(self._admin, WORKERS)
             with TwilioTwin(self.gateway.url, auth_token=AUTH_TOKEN) as self.twilio:
                 self.twilio.callees |= {NUMBERS[name]: callee for name, (callee, _) in PARTIES.items()}
                 self.gateway.start(
                     account_sid=self.twilio.account_sid, auth_token=AUTH_TOKEN, api_base=self.twilio.rest.url, ai_url=self.ai.url
                 )
                 try:
-                    assert wait_until(self._is_whole, scaled(20.0)), "the gateway did not become whole"
+                    assert wait_until(self._processes.is_whole, scaled(20.0)), "the gateway did not become whole"
                     self.began_s = time.monotonic()
                     killing = gevent.spawn(self._kill, kills)
                     pool = Pool(at_once)
@@ -153,7 +155,7 @@ class Bench:
                     pool.join(raise_error=True)
                     self._over.set()
                     killing.get()
-                    if not wait_until(self._is_settled, scaled(SETTLE_S), 0.5):
+                    if not wait_until(self._processes.is_settled, scaled(SETTLE_S), 0.5):
                         self.record.errors.append("the gateway did not come to rest")
                     self._write()
                 finally:
@@ -213,15 +215,15 @@ class Bench:
         for kill in kills:
             if self._over.wait(kill.pause_s):
                 return
-            if not wait_until(self._is_whole, scaled(20.0), 0.05):
+            if not wait_until(self._processes.is_whole, scaled(20.0), 0.05):
                 continue
             if kill.when_away:
                 wait_until(self._is_away, AWAY_S)
-            if pids := self._pids(kill.role):
+            if pids := self._processes.pids(kill.role):
                 os.kill(pids[int(kill.pick * len(pids))], signal.SIGKILL)
                 at_s = time.monotonic() - self.began_s
-                wait_until(lambda old=set(pids): bool(set(self._pids(kill.role)) - old), scaled(20.0), 0.05)  # noqa: B023
-                waited_s = sum(map(_waited_s, set(self._pids(kill.role)) - set(pids)))
+                wait_until(lambda old=set(pids): bool(set(self._processes.pids(kill.role)) - old), scaled(20.0), 0.05)  # noqa: B023
+                waited_s = sum(map(_waited_s, set(self._processes.pids(kill.role)) - set(pids)))
                 self.record.kills.append(Killed(at_s, kill.role, waited_s))
 
     def _is_away(self) -> bool:
@@ -230,28 +232,6 @@ class Bench:
         return any(not one.status for one in self.twilio.dials) or any(
             agent.wished and now_s - agent.wished[-1][2] < 0.5 for agent in self.agents.values()
         )
-
-    def _status(self) -> dict[str, Any]:
-        """Return the gateway's status; empty while control does not answer."""
-        try:
-            status: dict[str, Any] = self._admin.request("status")
-        except (NotReachable, OSError):
-            return {}
-        return status
-
-    def _pids(self, role: str) -> list[int]:
-        status = self._status()
-        workers = [one["pid"] for one in status.get("workers", []) if one["connected"]]
-        return ([status["pid"]] if status else []) if role == "control" else workers
-
-    def _is_whole(self) -> bool:
-        """Return whether control and all workers are connected, and each of their events is on disk."""
-        workers = [one for one in self._status().get("workers", []) if one["connected"]]
-        return len(workers) == WORKERS and not any(one["unacked"] for one in workers)
-
-    def _is_settled(self) -> bool:
-        status = self._status()
-        return bool(status) and not status["calls"] and not status["backlog"]
 
     # -- afterwards -------------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from gevent.event import Event
 from gevent.pool import Pool
 
 from gw.bench.gateway_process import GatewayProcess
-from gw.control.admin.client import AdminClient, NotReachable
+from gw.control.admin.client import AdminClient
 from gw.twin import speech
 from gw.twin.ai.faults import Call
 from gw.twin.ai.ledger import AiLedger
@@ -41,6 +41,7 @@ from gw.twin.hooks import HookTwin, Visit
 from gw.twin.polling import wait_until
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.caller import TwinCall
+from tests.faults.processes import Processes
 from tests.faults.tools.laws import CallLine, Delivered, Record, judge
 from tests.program import program
 from tests.timing import scaled
@@ -80,6 +81,7 @@ class Bench:
         self.record = Record()
         self.began_s = time.monotonic()
         self._admin = AdminClient(self.gateway.admin_socket, timeout_s=scaled(10.0))
+        self._processes = Processes(self._admin, WORKERS)
         self._over = Event()
 
     def run(self, calls: int, at_once: int, kills: int | None = None) -> Record:
@@ -89,7 +91,7 @@ class Bench:
                 account_sid=twilio.account_sid, auth_token=AUTH_TOKEN, api_base=twilio.rest.url, ai_url=ai.url, hook_secret=SECRET
             )
             try:
-                assert wait_until(self._is_whole, scaled(20.0)), "the gateway did not become whole"
+                assert wait_until(self._processes.is_whole, scaled(20.0)), "the gateway did not become whole"
                 self.began_s = time.monotonic()
                 killing = gevent.spawn(self._kill, kills)
                 pool = Pool(at_once)
@@ -111,36 +113,17 @@ class Bench:
 
     def _kill(self, most: int | None) -> None:
         while (most is None or len(self.record.kills) < most) and not self._over.wait(self.chance.uniform(*PAUSE_S)):
-            if not wait_until(self._is_whole, scaled(20.0)):
+            if not wait_until(self._processes.is_whole, scaled(20.0)):
                 continue
             role = self.chance.choice(("control", "worker"))
-            pid = self.chance.choice(self._pids(role))
+            pid = self.chance.choice(self._processes.pids(role))
             os.kill(pid, signal.SIGKILL)
             self.record.kills.append((time.monotonic() - self.began_s, role))
 
     # -- observing --------------------------------------------------------------------------------------------------------
 
-    def _status(self) -> dict[str, Any]:
-        """Return the gateway's status; empty while control does not answer."""
-        try:
-            status: dict[str, Any] = self._admin.request("status")
-        except (NotReachable, OSError):
-            return {}
-        return status
-
-    def _pids(self, role: str) -> list[int]:
-        status = self._status()
-        workers = [one["pid"] for one in status.get("workers", []) if one["connected"]]
-        return [status["pid"]] if role == "control" else workers
-
-    def _is_whole(self) -> bool:
-        """Return whether control and all workers are connected, and each of their events is on disk."""
-        workers = [one for one in self._status().get("workers", []) if one["connected"]]
-        return len(workers) == WORKERS and not any(one["unacked"] for one in workers)
-
     def _is_settled(self) -> bool:
-        status = self._status()
-        return bool(status) and not status["calls"] and not status["backlog"] and not self._waiting_jobs()
+        return self._processes.is_settled() and not self._waiting_jobs()
 
     def _waiting_jobs(self) -> int:
         """Return the number of jobs without a result, from the metrics page, which is rendered once a second."""

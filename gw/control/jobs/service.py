@@ -190,7 +190,7 @@ class Jobs:
                 self._begin(job)
             elif reserved is not None:  # the row was there: a turn may have taken its claim for this one's
                 self.on_doubt(())
-            else:
+            elif job.id not in self._running:  # a turn may have taken it already
                 waits = True
                 self._waiting.add(job.kind)
         if waits:

@@ -7,5 +7,5 @@
 | `laws` | the rules, applied to the machine's commands |
 | `digits` | the truth about digits that a tool collects, and their rule |
 | `check` | scenarios, assumptions, report |
-| `mutants` | defects put in on purpose, each of which a scenario must find |
+| `mutants/` | defects put in on purpose, each of which a scenario must find: a table for each part of the machine |
 """

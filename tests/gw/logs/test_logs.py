@@ -396,11 +396,13 @@ def test_an_uncaught_exception_of_the_program_is_logged(stream):
 PROGRAM = """
 from gevent import monkey
 monkey.patch_all()
-import logging, os, sys
+import gevent, logging, os, sys
 from gw import logs
 logs.setup("parent", "info")
 logger = logging.getLogger("program")
 logger.info("before")
+# gevent's os.fork installs this handler after the first fork, and waits forever for a child that has ended by then
+gevent.get_hub().loop.install_sigchld()
 child = os.fork()
 if child == 0:
     logger.info("in the child")

@@ -21,6 +21,8 @@ from gw.twin.ai.sender import EventSender
 
 _LATE_DELTAS: Final = 5
 _LATE_BYTES: Final = 800  # 100 ms each
+#: Deltas without a pause that are sent in one turn of the hub: a turn each would make a byte of audio cost milliseconds.
+_UNBROKEN_DELTAS: Final = 20
 _THOUGHT_S: Final = 0.1  # between two pieces of a tool call's arguments
 
 
@@ -116,7 +118,8 @@ class AiVoice:
             self._send_audio(sent, chunk)
             if place == 0:
                 self._send(sent, events.words_delta(sent, sent.words))
-            gevent.sleep(pause_s)
+            if pause_s or place % _UNBROKEN_DELTAS == 0:
+                gevent.sleep(pause_s)
         if not self._strike(sent, _at(strikes, len(chunks), AT_END)):
             self._finish(sent, Ending("completed"))
 

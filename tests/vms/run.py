@@ -158,9 +158,11 @@ class Run:
             second.operate("undrain")
             world.wait(lambda: world.servers_up() == {"vm-1", "vm-2"}, "vm-2 is back", 20.0)
             arriving.kill()
+            brief = list(self._live())
             world.script = PATIENT
             arriving = gevent.spawn(self._arrive, every_s * PATIENT_S / BRIEF_S)
-            gevent.sleep(1.0)  # the calls before this one are being recorded
+            world.wait(lambda: all(self._is_recorded(call) for call in brief), "the brief calls are recorded", 20.0)
+            world.wait(lambda: any(call.received_audio for call in self._live()), "a patient call is up", 20.0)
             self._step("vm-1 and vm-2: control is killed")
             for vm in world.vms:
                 vm.kill_control()
@@ -274,6 +276,10 @@ class Run:
 
     def _live(self) -> Iterator[TwinCall]:
         return (call for call in self._world.twilio.calls.values() if not call.is_over)
+
+    def _is_recorded(self, call: TwinCall) -> bool:
+        """Return whether the call is being recorded, or is over."""
+        return call.is_over or any(start.recorded for start in self._world.twilio.rest.starts.get(call.call_sid, ()))
 
     def _host(self, call: TwinCall) -> str:
         """Return the host of a call's first stream; empty until it is in the store."""

@@ -85,4 +85,4 @@ def end_cut_response(facts: Facts) -> None:
 def clear_response(facts: Facts) -> None:
     """Clear the response under way: it ended, or its session is gone."""
     facts.response, facts.response_id, facts.asked, facts.answer_by, facts.cancel_by = Response.NONE, "", None, NEVER, NEVER
-    facts.has_audio = facts.has_tool = facts.has_new_tool = facts.survives = facts.starved = False
+    facts.has_audio = facts.has_tool = facts.has_new_tool = facts.survives = False

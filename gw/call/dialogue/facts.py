@@ -110,7 +110,7 @@ class Facts:
     # the caller's ear
     plays: bool = False
     held_at: int = NEVER  # since when a judged interruption holds the audio, as far as `heard_by` does not count it
-    starved: bool = False  # what plays has fallen silent: the response is slower than its audio
+    starved: bool = False  # what plays has fallen silent, by the clock of what was sent
     holds_sound: bool = False
     quiet_ms: int = NEVER  # since when the caller hears nothing and does not speak
     # tools

@@ -133,7 +133,7 @@ class HeardOut(NamedTuple):
 
 
 class Starved(NamedTuple):
-    """The caller has heard what came of a response so far."""
+    """The caller has heard what came so far, by the clock of what was sent: more may come, or Twilio's report of it."""
 
 
 class Delayed(NamedTuple):

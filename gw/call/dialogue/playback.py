@@ -6,7 +6,7 @@ from typing import Final
 
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
-from gw.call.dialogue.facts import NEVER, Facts, Floor, Phase, Response
+from gw.call.dialogue.facts import NEVER, Facts, Floor, Phase
 
 #: The cause of an interruption in each state of it.
 _VERDICTS: Final[dict[Floor, do.Verdict]] = {Floor.OPEN: "model", Floor.HELD: "cut", Floor.JUDGED: "cut_words"}
@@ -57,7 +57,8 @@ def on_delayed(facts: Facts, event: given.Delayed) -> None:
 
 
 def on_starved(facts: Facts, _: given.Starved) -> None:
-    facts.starved = facts.plays and facts.response is Response.ACTIVE
+    """Note that what plays has fallen silent: a response is slower than its audio, or Twilio's report is late or lost."""
+    facts.starved = facts.plays
 
 
 def all_heard(facts: Facts) -> None:

@@ -209,7 +209,7 @@ class CallDialogue:
         machine = self._machine
         if machine.plays and self._downlink.is_heard_out(now_s):
             self.on(given.HeardOut())
-        elif machine.is_heard and machine.response is Response.ACTIVE and self._downlink.is_starved(now_s):
+        elif machine.is_heard and self._downlink.is_starved(now_s):
             self.on(given.Starved())
 
     # -- commands ---------------------------------------------------------------------------------------------------------

@@ -188,9 +188,9 @@ class _Moves:
             if truth.judged and not (truth.hang_up or truth.closing_asked):
                 heard = _asked(heard)  # an ordinary turn
             self._add("the caller has heard everything", given.HeardOut(), heard, kind=SURE)
-            if truth.active and truth.sounded and not truth.starved and self._may_fail("starve"):
-                starved = truth._replace(starved=True)
-                self._add("the response is slower than its audio", given.Starved(), starved, cost=1)
+            if not truth.starved and self._may_fail("starve"):
+                what = "the response is slower than its audio" if truth.active else "no mark returns that it is heard"
+                self._add(what, given.Starved(), truth._replace(starved=True), cost=1)
 
     def _pass(self, truth: Truth, ms: int, *, cost: int = 0) -> None:
         machine = self._machine(_shifted(self._state.machine, ms))
@@ -342,7 +342,7 @@ class _Moves:
         elif truth.sounded and self._may_fail("more"):
             self._add(f"AI: more audio of {here}", given.Audio(here), truth._replace(waited_ms=0), cost=1)
         self._tool_calls()
-        done = truth._replace(active="", cancelled=False, trailing=here, unplayed=False, starved=False)
+        done = truth._replace(active="", cancelled=False, trailing=here, unplayed=False)
         if truth.cancelled:
             ended = given.ResponseDone(here, completed=False)
             self._add(f"AI: {here} cancelled", ended, done._replace(goodbyes=0), kind=SURE)

@@ -87,7 +87,7 @@ class Truth(NamedTuple):
     speech: int = 0  # the caller's turns so far
     texted: bool = True  # the words of the last turn came
     queued: bool = False  # audio the caller has not heard
-    starved: bool = False  # what came of it is heard; the rest of the response is late
+    starved: bool = False  # what came of it is heard; the rest of the response is late, or the report of it
     toned: bool = False  # the holding sound plays
     silent_ms: int = 0  # since the caller waits and hears nothing, where there is a holding sound
     owed_ms: int = -1  # since an answer is owed without cover; -1: none is owed

@@ -40,10 +40,12 @@ MUTANTS: Final = mutants(
         ),
     ),
     on_starved=(
+        Row("a response that falls silent has no holding sound", check.HOLD_JUDGED, "facts.starved = facts.plays"),
         Row(
-            "a response that falls silent has no holding sound",
-            check.HOLD_JUDGED,
-            "facts.starved = facts.plays and facts.response is Response.ACTIVE",
+            "the caller of a slow tool waits for a mark before the holding sound",
+            check.FILLER_SOUND,
+            "facts.starved = facts.plays",
+            "facts.starved = facts.plays and facts.has_audio",
         ),
     ),
     all_heard=(

@@ -99,6 +99,16 @@ def test_a_response_that_falls_silent_is_bridged_by_the_holding_sound() -> None:
     assert talk.wait(5000) == []
 
 
+def test_a_late_report_of_what_was_heard_delays_no_holding_sound() -> None:
+    talk = Talk(Rules(hold_after_ms=900))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 500), given.SessionLost(Reason.AI_LOST))
+    talk.wait(500)
+    assert talk.on(given.Starved()) == []
+    assert talk.wait(900) == [do.HoldSound(True)]
+    assert talk.on(given.HeardOut()) == []
+
+
 def test_an_idle_call_is_asked_and_then_ends_with_words() -> None:
     talk = Talk()
     talk.greet()

@@ -23,6 +23,7 @@ from gw.config import Agent, Turns
 from gw.media.ai.leg import AiLegError
 from gw.media.ai_in import AiIn
 from gw.media.ai_side import SEND_BATCH
+from gw.media.call import Call
 from gw.media.conversation import dialogue
 from gw.media.conversation.dialogue import _ACTS, _NOTES, DEAD_AIR_MS
 from gw.media.conversation.tools import _OUTPUTS
@@ -265,35 +266,48 @@ def test_silence_before_an_owed_answer_is_noted_and_no_success(rig: Rig, monkeyp
     assert rig.call.ending.result is Result.PEER_ERROR
 
 
+def send_frames(call: Call) -> None:
+    """Send all whole frames that are queued."""
+    while call.downlink.playout.pop() is not None:
+        if call.downlink.playout.cut_frames > call.downlink.pacer.sent_frames:
+            call.downlink.pacer.deadline(monotonic())
+            call.downlink.pacer.on_sent(monotonic())
+
+
 def test_a_response_that_falls_silent_is_bridged(rig: Rig) -> None:
     """A part of a frame is left in the playout: nothing that a caller hears."""
     call = rig.call
     rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(1600 + 100)))
     call.check(monotonic() + 1.0)
     assert call.dialogue.machine.is_heard, "frames are left to send"
-    for _ in range(10):
-        call.downlink.playout.pop()
-        call.downlink.pacer.deadline(monotonic())
-        call.downlink.pacer.on_sent(monotonic())
+    send_frames(call)
     call.check(monotonic())
     assert call.dialogue.machine.is_heard, "Twilio plays them"
     call.check(monotonic() + 1.0)
     assert call.dialogue.machine.plays
     assert not call.dialogue.machine.is_heard
     assert call.dialogue.machine.hold_at != NEVER
-    rig.receive(ai.ResponseDone("r1", "completed", ""))
+
+
+def test_a_late_mark_leaves_no_caller_in_silence(rig: Rig) -> None:
+    """Twilio does not report yet that the words of a lost session are heard."""
+    call, facts = rig.call, rig.call.dialogue.machine
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(1600)))
+    call.dialogue.lose_session(given.SessionLost(Reason.AI_LOST), "the socket broke", is_expired=False)
     call.check(monotonic() + 1.0)
-    assert call.dialogue.machine.is_heard, "the rest is heard, padded"
+    assert facts.is_heard, "frames are left to send"
+    send_frames(call)
+    call.check(monotonic() + 1.0)
+    assert call.downlink.playout.marks_pending
+    assert (facts.plays, facts.is_heard) == (True, False)
+    assert facts.hold_at <= facts.now + facts.rules.hold_after_ms
 
 
 def test_an_item_that_fell_silent_is_truncated_though_the_holding_sound_followed_it(rig: Rig) -> None:
     call = rig.call
     rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(1600)))
     call.downlink.play(HOLDING, HOLDING, bytes(1600))
-    while call.downlink.playout.pop() is not None:
-        if call.downlink.playout.cut_frames > call.downlink.pacer.sent_frames:
-            call.downlink.pacer.deadline(monotonic())
-            call.downlink.pacer.on_sent(monotonic())
+    send_frames(call)
     call.downlink.pacer.on_echo(10, monotonic())
     call.on_mark_echo("g0r1")
     rig.receive(ai.SpeechStarted("c1", 0), ai.AgentTranscript("r1", "i1", "a long answer"))

@@ -47,6 +47,10 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
 }
 
 
+#: The detail of the end of a call that an operator transferred.
+BY_OPERATOR: Final = "an operator transferred the caller"
+
+
 class Result(StrEnum):
     """Responsibility for the end of a call."""
 

@@ -21,6 +21,8 @@ OPERATOR: Final = "operator"
 #: The kinds of events about pauses of a recording. `by` of their data: operator | digits.
 RECORDING_PAUSED: Final = "recording_paused"
 RECORDING_RESUMED: Final = "recording_resumed"
+#: The kind of an event about a caller whom an operator transferred: there is no way back to the agent.
+TRANSFERRED: Final = "transferred"
 #: States of a recording, in the order a row moves, forward only. `failed` is early: a failed recording may turn out to exist.
 RowState = Literal["wanted", "claimed", "failed", "started", "absent", "completed"]
 

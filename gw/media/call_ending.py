@@ -14,7 +14,7 @@ from typing import Final
 
 from gevent.event import Event as EndEvent
 
-from gw.call.state import CallState, Reason, Result, result_of
+from gw.call.state import BY_OPERATOR, CallState, Reason, Result, result_of
 from gw.config import Agent
 from gw.media.call_events import CallEvents
 from gw.media.hub.greenlets import KindGreenlet
@@ -95,7 +95,7 @@ class CallEnding:
                 detail = f"{self.detail}; then {reason.value}"
             reason = Reason.FALLBACK_TRANSFER
         if reason is Reason.CALLER_HANGUP and monotonic() < self._stop_until_s:  # Twilio's `stop` is the same for both
-            reason, detail, self.is_transferred = Reason.TRANSFERRED, "an operator transferred the caller", True
+            reason, detail, self.is_transferred = Reason.TRANSFERRED, BY_OPERATOR, True
         if not self._state.end(reason):
             return
         self.ended_s, self.ended_at = monotonic(), time.time()

@@ -18,6 +18,7 @@ import pytest
 
 import gw.config
 from gw.bench.gateway_process import GatewayProcess
+from gw.control.admin.client import AdminClient
 from gw.control.calls.lost_calls import GRACE_S
 from gw.control.recording.reconcile import FIRST_PASSES_S
 from gw.control.rows import CallDetails
@@ -154,3 +155,19 @@ def test_a_machine_that_lost_power_ends_its_calls_under_a_new_hostname(site: Sit
     row = site.row(call)
     assert (row.reason, row.host) == ("worker_lost", "voice")
     assert {one.machine for one in site.store.gateways()[1]} == {"voice-2"}
+
+
+def test_an_operator_of_another_gateway_transfers_a_call(site: Site) -> None:
+    """Twilio ends the stream as if the caller had hung up, and the gateway that has the call expects nothing else."""
+    first, second = site.machines
+    site.start(first)
+    call = site.call(first, "started")
+    site.start(second)
+    operator = AdminClient(second.admin_socket, scaled(10.0))
+    operator.request("transfer", call_sid=call.call_sid, to="+15550009999")
+    assert call.wait(scaled(20.0))
+    until(lambda: site.row(call).reason == "transferred", "the end is a transfer")
+    row = site.row(call)
+    assert (row.result, row.detail) == ("success", "an operator transferred the caller")
+    assert "transferred" in [event.kind for event in row.events]
+    assert call.dialled == ["+15550009999"]

@@ -34,7 +34,7 @@ from gw.control.outbound.service import call_request
 from gw.control.recording.pauses import Pauses
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
-from gw.control.rows import CallFilter, RecordingRow
+from gw.control.rows import TRANSFERRED, CallFilter, RecordingRow
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import ALL_CALLS, Store, StoreError, claimant_of
 from gw.control.twilio_api.accounts import Account, Accounts
@@ -261,7 +261,7 @@ class AdminCommands:
             if error.kind not in UNCLEAR:
                 self._bus.expect_stop(args.call_sid, False)
             raise CommandError(_code_of(error), f"Twilio did not transfer the call: {error}") from error
-        self._audit.store(args.call_sid, "transferred", to=args.to)
+        self._audit.store(args.call_sid, TRANSFERRED, to=args.to)
         return {"call_sid": args.call_sid, "to": args.to}
 
     def _transfer_warm(self, args: _Transfer) -> Any:

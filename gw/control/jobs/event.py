@@ -29,7 +29,7 @@ from gw.control.jobs.dial import DialEnded
 from gw.control.jobs.lifecycle import EVENT, Again, Ended, Job, Outcome, Rewritten
 from gw.control.jobs.service import Disk
 from gw.control.jobs.table import Wanted
-from gw.control.rows import CallDetails
+from gw.control.rows import TRANSFERRED, CallDetails
 from gw.errors import GatewayError, ProtocolError
 from gw.protocol.hooks.event import Draft, EventType, complete, decode_draft, encode_draft, is_draft
 from gw.protocol.hooks.tool_call import CallFacts
@@ -280,7 +280,7 @@ def _may_return_s(draft: Draft, details: CallDetails) -> float:
     reason = draft.data.get("reason")
     if reason != Reason.TRANSFERRED:
         return RESUME_S if reason in RESUMABLE else 0.0
-    if any(event.kind == "transferred" for event in details.events):  # by an operator, without a way back
+    if any(event.kind == TRANSFERRED for event in details.events):  # by an operator, without a way back
         return 0.0
     ends = _transfer_ends(draft, details)
     return 0.0 if ends and ends[-1] in ("completed", "canceled") else TRANSFER_S

@@ -3,8 +3,9 @@
 A batch is one transaction. Every event first becomes a bounded row of its table; then each table takes its rows in one upsert in
 which the first value of a column stays and later ones only fill gaps (COALESCE). The end of a call is the exception: the latest
 wins, but an end that leaves the caller on the line (`gw.call.resume.RESUMABLE`) never replaces one after which no stream follows:
-it is an older stream's. A caller who leaves a transfer ends the call after its last stream. Webhooks become rows of `events`
-only; the recorder decides their effect on recordings.
+it is an older stream's. A caller who leaves a transfer ends the call after its last stream. Twilio's `stop` is the same for a
+caller who hangs up and for one whom an operator of another gateway transferred: of such a call, the operator's event decides.
+Webhooks become rows of `events` only; the recorder decides their effect on recordings.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import asdict
-from sqlalchemy import ColumnElement, Connection, Insert, Table, Update, and_, bindparam, func, literal, or_
+from sqlalchemy import ColumnElement, Connection, Insert, Table, Update, and_, bindparam, case, exists, func, literal, or_
 from sqlalchemy.dialects import mysql, sqlite
 
 from gw import bus
 from gw.call.cost.usage import KINDS, Used
 from gw.call.quality import Quality
 from gw.call.resume import RESUMABLE
-from gw.call.state import Reason, result_of
-from gw.control.rows import CallRow, EventRow, QualityRow, Scalar, TurnRow, UsageRow
+from gw.call.state import BY_OPERATOR, Reason, result_of
+from gw.control.rows import TRANSFERRED, CallRow, EventRow, QualityRow, Scalar, TurnRow, UsageRow
 from gw.control.store import tables
 from gw.control.store.tables import DAY_CHARS, DETAIL_CHARS, NUMBER_CHARS, SID_CHARS, TEXT_CHARS, calls
 from gw.control.store.values import Fit
@@ -82,6 +83,7 @@ class Rows:
         self.fit = fit
         self.calls: list[CallRow] = []
         self.ends: list[End] = []
+        self.transferred: list[str] = []  # calls that an operator transferred
         self.turns: list[TurnRow] = []
         self.recordings: list[Wish] = []
         self.quality: list[CallQuality] = []
@@ -98,6 +100,8 @@ class Rows:
                 self._event(stamped, event.call_sid, event.kind, event.at, event.data)
                 if event.kind == "transfer_ended" and event.data.get("status") == "canceled":
                     self._left(stamped, event)
+                if event.kind == TRANSFERRED:
+                    self._transferred(event)
             case bus.JobWanted():
                 pass  # a row of the spool, which has no place in the store
             case event if not event.call_sid:
@@ -182,6 +186,12 @@ class Rows:
             End(self.fit.text(event.call_sid, SID_CHARS), self.fit.moment(event.at), True, reason, result_of(reason), text)
         )
 
+    def _transferred(self, event: bus.CallEvent) -> None:
+        """Note an operator's transfer. The row of the call, another gateway's perhaps, is locked before its end is."""
+        call_sid = self.fit.text(event.call_sid, SID_CHARS)
+        self.calls.append(CallRow(call_sid=call_sid))
+        self.transferred.append(call_sid)
+
     def _quality(self, call_sid: str, quality: Quality) -> CallQuality:
         values: dict[str, Any] = {}
         for name, value in asdict(quality).items():
@@ -236,15 +246,17 @@ class Rows:
 def apply(connection: Connection, rows: Rows) -> None:
     """Write a batch. Rows are written by key, so that two writers wait for each other instead of deadlocking."""
     merge(connection, calls, ("call_sid",), map(asdict, rows.calls))
+    merge(connection, tables.events, ("instance", "n"), map(asdict, rows.events))  # an end looks for one
     if rows.ends:
         connection.execute(_END, [end._asdict() for end in sorted(rows.ends)])
+    if rows.transferred:
+        connection.execute(_TRANSFERRED, [{"sid": call_sid} for call_sid in sorted(rows.transferred)])
     merge(connection, tables.turns, ("call_sid", "n"), map(asdict, rows.turns))
     merge(connection, tables.recordings, ("call_sid",), [wish._asdict() for wish in rows.recordings])
     merge(connection, tables.call_quality, ("call_sid",), map(asdict, rows.quality))
     if rows.usage:
         usage = sorted(rows.usage, key=lambda row: (row.call_sid, row.stream_sid, row.day, row.model))
         connection.execute(grow_statement(connection.dialect.name), [asdict(row) for row in usage])
-    merge(connection, tables.events, ("instance", "n"), map(asdict, rows.events))
 
 
 def _end() -> Update:
@@ -252,14 +264,27 @@ def _end() -> Update:
     later = calls.c.ended_at < bindparam("at")
     resumable = calls.c.reason.in_([literal(str(reason)) for reason in sorted(RESUMABLE)])  # executemany takes no list
     supersedes = or_(and_(final, or_(resumable, later)), and_(resumable, later))
+    acts = exists().where(tables.events.c.call_sid == bindparam("sid"), tables.events.c.kind == TRANSFERRED)
+    is_transferred = and_(literal(Reason.CALLER_HANGUP.value) == bindparam("why"), acts)
     return (
         calls.update()
         .where(calls.c.call_sid == bindparam("sid"), or_(calls.c.ended_at.is_(None), supersedes))
-        .values(ended_at=bindparam("at"), reason=bindparam("why"), result=bindparam("whose"), detail=bindparam("text"))
+        .values(
+            ended_at=bindparam("at"),
+            reason=case((is_transferred, Reason.TRANSFERRED.value), else_=bindparam("why")),
+            result=bindparam("whose"),
+            detail=case((is_transferred, BY_OPERATOR), else_=bindparam("text")),
+        )
     )
 
 
 _END: Final = _end()
+#: The same for a call that has ended before the operator's event came.
+_TRANSFERRED: Final = (
+    calls.update()
+    .where(calls.c.call_sid == bindparam("sid"), calls.c.reason == Reason.CALLER_HANGUP.value)
+    .values(reason=Reason.TRANSFERRED.value, detail=BY_OPERATOR)
+)
 
 
 def grow_statement(dialect: str) -> Insert:

@@ -143,3 +143,19 @@ def test_a_caller_who_leaves_a_transfer_ends_the_call(store: Store, is_reversed:
     assert row is not None and row.quality is not None
     assert (row.reason, row.result, row.ended_at, row.quality.frames_sent) == ("caller_hangup", "success", left_at, 100)
     assert row.detail == "the caller hung up before the transfer to sales was connected"
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (0, 1, 2, 1, 2), (0, 2, 1, 2, 1)])
+def test_a_caller_whom_another_gateway_transferred_did_not_hang_up(store: Store, order: tuple[int, ...]) -> None:
+    act = bus.CallEvent(call_sid(1), "transferred", T0 + 61.0, {"to": "+15550009999"})
+    (other,) = stamp(act, instance="admin-1", worker=-1, host="h2", gateway="gw-2")
+    batch = [*stamp(started(), ended()), other]
+    for n in order:
+        store.apply([batch[n]])
+    store.apply(stamp(started(2), ended(2)))
+    rows = [store.call(call_sid(k)) for k in (1, 2)]
+    assert [row and (row.reason, row.result, row.gateway, row.ended_at) for row in rows] == [
+        ("transferred", "success", "gw-1", T0 + 60.0),
+        ("caller_hangup", "success", "gw-1", T0 + 60.0),
+    ]
+    assert rows[0] and rows[0].detail == "an operator transferred the caller"

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -172,7 +172,7 @@ class Control:
             is_over=calls.is_over,
             account_of=store.account_of,
             events_of=lambda call_sid: [] if (call := store.call(call_sid)) is None else call.events,
-            stored=spool.progress,
+            waiting=_events_of_control(spool),
             note=audit.store,
         )
         hooks = event_hooks(config, page, store.call, spool, calls.is_owned, calls.is_over)
@@ -574,6 +574,14 @@ def run(
     finally:
         for watcher in signals:
             watcher.cancel()
+
+
+def _events_of_control(spool: Spool) -> Iterator[bus.CallEvent]:
+    """Yield the events in the spool that are not a worker's, the newest of them. Raises SpoolError."""
+    for entry in spool.of_no_worker(MAX_RECALLED):
+        with suppress(bus.BusError):  # the forwarder sets it aside
+            if isinstance(event := bus.decode_event(entry.body), bus.CallEvent):
+                yield event
 
 
 def _report_ready(ready_fd: int) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, Literal
 
@@ -57,6 +57,7 @@ LEAST_S: Final = 0.1
 #: Between two looks whether a create is under way.
 LOOK_S: Final = 0.02
 _LOCKS: Final = 64
+_ACTS: Final = (RECORDING_PAUSED, RECORDING_RESUMED)
 #: The status of a recording that can have another one.
 _BEFORE: Final = {"paused": "in-progress", "in-progress": "paused"}
 
@@ -74,11 +75,11 @@ class Pauses:
         is_over: Callable[[str], bool],
         account_of: Callable[[str], str | None],
         events_of: Callable[[str], Sequence[EventRow]],
-        stored: Callable[[], tuple[int, int]],
+        waiting: Iterable[bus.CallEvent],
         note: Callable[..., None],
     ) -> None:
-        """`account_of`, `events_of`: read a call's account and events from the store, and raise GatewayError. `stored`: number of
-        events that left the spool, and of those in it. `note` stores an event of a call. Raises GatewayError."""
+        """`account_of`, `events_of`: read a call's account and events from the store, and raise GatewayError. `waiting`:
+        events that the store may lack, in sequence. `note` stores an event of a call. Raises GatewayError."""
         self._disk = disk
         self._accounts = accounts
         self._longest_call_s = longest_call_s
@@ -86,11 +87,10 @@ class Pauses:
         self._account_of = account_of
         self._events_of = events_of
         self._note = note
-        self._stored = stored
-        self._due = sum(stored())  # with the acts that an earlier process noted
         self.is_asking: Callable[[str], bool] = lambda call_sid: False  # whether a create is under way
         self._open: dict[str, Pause] = {job.call_sid: _pause_of(job) for job in disk.transact(table.list_pauses)}
-        self._held: dict[str, bool] = {}  # by an operator, as read or done by this process
+        acts = (event for event in waiting if event.kind in _ACTS and event.data.get("by") == "operator")
+        self._held = {event.call_sid: event.kind == RECORDING_PAUSED for event in acts}  # as read or done by this process, too
         self._locks = [BoundedSemaphore(1) for _ in range(_LOCKS)]
         outcomes = declare.RECORDING_PAUSES.labels["outcome"]
         self._counters = {outcome: page.counter(declare.RECORDING_PAUSES, outcome=outcome) for outcome in outcomes}
@@ -220,10 +220,8 @@ class Pauses:
     # -- an operator ------------------------------------------------------------------------------------------------------
 
     def is_held(self, call_sid: str) -> bool:
-        """Return whether an operator has paused a call's recording. Raises GatewayError while the store cannot answer."""
+        """Return whether an operator has paused a call's recording. Raises GatewayError without an answer of the store."""
         if call_sid not in self._held:
-            if self._stored()[0] < self._due:
-                raise GatewayError("the store lacks events of an earlier process")
             self._held[call_sid] = is_held(self._events_of(call_sid))
         return self._held[call_sid]
 

@@ -67,6 +67,7 @@ _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS entries (
     id INTEGER PRIMARY KEY AUTOINCREMENT, instance TEXT NOT NULL, n INTEGER NOT NULL, worker INTEGER NOT NULL, body BLOB NOT NULL
 );
+CREATE INDEX IF NOT EXISTS entries_of_no_worker ON entries (worker) WHERE worker < 0;
 CREATE TABLE IF NOT EXISTS instances (
     instance TEXT PRIMARY KEY, last INTEGER NOT NULL, heard_at REAL NOT NULL
 ) WITHOUT ROWID;
@@ -179,17 +180,21 @@ class Spool:
 
     def batch(self, limit: int) -> list[Entry]:
         """Return the oldest entries, at most `limit` and _BATCH_BYTES. They stay until `remove` or `set_aside`."""
-        return self._entries("id", limit)
+        return self._entries("ORDER BY id", limit)
 
     def latest(self, limit: int) -> list[Entry]:
         """Return the newest entries within the same bounds, the oldest of them first."""
-        return self._entries("id DESC", limit)[::-1]
+        return self._entries("ORDER BY id DESC", limit)[::-1]
 
-    def _entries(self, order: str, limit: int) -> list[Entry]:
+    def of_no_worker(self, limit: int) -> list[Entry]:
+        """Return the newest entries of control itself within the same bounds. Does not read the others."""
+        return self._entries("WHERE worker < 0 ORDER BY id DESC", limit)[::-1]
+
+    def _entries(self, which: str, limit: int) -> list[Entry]:
         def work() -> list[Entry]:
             entries: list[Entry] = []
             size = 0
-            rows = self._db.execute(f"SELECT id, instance, n, body, worker FROM entries ORDER BY {order} LIMIT ?", (limit,))
+            rows = self._db.execute(f"SELECT id, instance, n, body, worker FROM entries {which} LIMIT ?", (limit,))
             for row in rows:
                 entries.append(Entry(*row))
                 size += len(entries[-1].body)

@@ -74,7 +74,6 @@ GRANTED: Final = (
     "a worker with the call's stream connects within the time that a restarted control waits for it",
     "an operator whose act was interrupted looks at the recording, and acts again",
     "Twilio refuses a status that the recording has, and lists the recording",
-    "a job that is tried again waits for longer than the forwarder needs, or the store is away",
     "a worker's instance, and the results of its jobs, are kept for longer than it waits for them",
 )
 

@@ -26,7 +26,7 @@ from gw.control.jobs.lifecycle import Job, Outcome
 from gw.control.recording import pauses as pauses_module
 from gw.control.recording.lifecycle import OUR_SOURCE
 from gw.control.recording.pauses import CAPACITY, RUNNERS, PauseHandler, Pauses
-from gw.control.rows import RECORDING_PAUSED, EventRow
+from gw.control.rows import RECORDING_PAUSED, RECORDING_RESUMED, EventRow, Scalar
 from gw.control.twilio_api.answers import Listed, RestError
 from gw.media.conversation import digits
 from gw.media.conversation.digits import CallDigits
@@ -40,6 +40,7 @@ _production: Final[Any] = pauses_module
 NOW: Final = 1_000_000.0
 MOMENT_S: Final = 10.0
 _LONGEST_S: Final = 100_000.0
+_OPERATOR: Final[dict[str, Scalar]] = {"by": "operator"}
 #: The end of a stream among the events of a worker.
 ENDED: Final = "ended"
 
@@ -59,7 +60,7 @@ class World(NamedTuple):
     moment: int = 0
     creating: bool = False
     stored: bool = False
-    behind: bool = False  # the store lacks events of an earlier process
+    noted: bool = False  # the same on disk: in the spool, if the store differs
 
 
 class Act(NamedTuple):
@@ -273,7 +274,7 @@ class PauseParts:
             is_over=lambda call_sid: False,
             account_of=lambda call_sid: ACCOUNT,
             events_of=lambda call_sid: [],
-            stored=lambda: (0, 1),
+            waiting=[_act(world.noted)] if is_new and world.noted is not world.stored else [],
             note=lambda call_sid, kind, *, by: None,
         )
         if not is_new:
@@ -289,10 +290,9 @@ class PauseParts:
         memory, instance = world.memory, cast("Any", pauses)
         pauses._open = {CALL: Pause(ACCOUNT, memory.open)} if memory.open else {}
         pauses._held = {} if memory.held is None else {CALL: memory.held}
-        pauses._stored = lambda: (0, 1) if world.behind else (1, 0)
         pauses.is_asking = lambda call_sid: world.creating
         instance._events_of = lambda call_sid: (
-            [EventRow(kind=RECORDING_PAUSED, at=NOW, data={"by": "operator"}, instance="", n=1)] if world.stored else []
+            [EventRow(kind=RECORDING_PAUSED, at=NOW, data=_OPERATOR, instance="", n=1)] if world.stored else []
         )
 
 
@@ -305,6 +305,10 @@ def _clock(module: Any, moment: int) -> Iterator[list[int]]:
         yield now
     finally:
         module.time = time
+
+
+def _act(holds: bool) -> bus.CallEvent:
+    return bus.CallEvent(CALL, RECORDING_PAUSED if holds else RECORDING_RESUMED, NOW, _OPERATOR)
 
 
 def _due(job: Job) -> Job:

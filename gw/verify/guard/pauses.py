@@ -78,7 +78,6 @@ class PauseState(NamedTuple):
     unclear: bool = False  # an act of the operator was interrupted
     noted: bool = False  # it is on disk
     stored: bool = False  # it is in the store
-    behind: bool = False  # that of an earlier process is not
 
 
 class PauseModel:
@@ -116,8 +115,7 @@ class PauseModel:
                 self._run(state, n, steps)
             self._acts(state, steps)
         else:
-            begun = self.parts.restart(_world(state))
-            back = _in(state, begun)._replace(control=True, behind=state.noted is not state.stored)
+            back = _in(state, self.parts.restart(_world(state)._replace(noted=state.noted)))._replace(control=True)
             steps.append(Step("control is back", back, SURE))
         if state.budget:
             self._faults(state._replace(budget=state.budget - 1), steps)
@@ -181,7 +179,7 @@ class PauseModel:
                 again = state._replace(budget=state.budget - 1, memory=taken.memory)
                 steps.append(Step("control's commit fails, and comes again", again, FREE))
         if state.noted is not state.stored:
-            steps.append(Step("the forwarder stores the operator's act", state._replace(stored=state.noted, behind=False), SURE))
+            steps.append(Step("the forwarder stores the operator's act", state._replace(stored=state.noted), SURE))
         if self._scenario.late and not state.recording:
             if state.creating:
                 made = state._replace(recording="in-progress", creating=False)
@@ -190,9 +188,7 @@ class PauseModel:
                 steps.append(Step("control asks Twilio for the recording", state._replace(creating=True), FREE))
 
     def _turns(self, state: PauseState, steps: list[Step[PauseState]]) -> None:
-        may_repeat = state.noted is state.stored  # a repetition waits for longer than the store
-        is_due = any(job.state == "wanted" and (may_repeat or not job.attempts) for job in state.rows)
-        if not state.ends and not is_due:
+        if not state.ends and all(job.state != "wanted" for job in state.rows):
             return
         world, claimed, expired = self.parts.turn(_world(state), state.ends)
         after = _in(state, world)._replace(ends=())
@@ -298,7 +294,7 @@ def _killed(state: PauseState) -> PauseState:
 
 
 def _world(state: PauseState) -> World:
-    return World(state.memory, state.rows, state.moment, state.creating, state.stored, state.behind)
+    return World(state.memory, state.rows, state.moment, state.creating, state.stored)
 
 
 def _met(state: PauseState) -> World:

@@ -80,7 +80,7 @@ class Rig:
             is_over=calls.is_over,
             account_of=self.store.account_of,
             events_of=lambda call_sid: [],
-            stored=self.spool.progress,
+            waiting=(),
             note=lambda call_sid, kind, **data: self.noted.append((kind, data)),
         )
         self.noted: list[tuple[str, dict[str, Any]]] = []

@@ -42,11 +42,10 @@ class Rig:
         self.over: set[str] = set()
         self.events: list[EventRow] | GatewayError = []
         self.noted: list[tuple[str, Any]] = []
-        self.stored = (0, 0)
         self.pauses = self.start()
 
-    def start(self) -> Pauses:
-        """Make the pauses of a further process."""
+    def start(self, *waiting: bus.CallEvent) -> Pauses:
+        """Make the pauses of a further process. `waiting`: events that the store lacks."""
 
         def events_of(call_sid: str) -> list[EventRow]:
             if isinstance(self.events, GatewayError):
@@ -61,7 +60,7 @@ class Rig:
             is_over=self.over.__contains__,
             account_of=lambda call_sid: ACCOUNT,
             events_of=events_of,
-            stored=lambda: self.stored,
+            waiting=waiting,
             note=lambda call_sid, kind, **data: self.noted.append((kind, data["by"])),
         )
 
@@ -242,18 +241,17 @@ def test_a_pause_fails_while_a_create_is_under_way(rig: Rig) -> None:
     assert rig.asked == []
 
 
-def test_an_operators_act_that_is_still_in_the_spool_is_waited_for(rig: Rig) -> None:
-    rig.stored = (0, 1)
-    rig.pauses = rig.start()
-    rig.twilio.posts.append(PAUSED)
+@pytest.mark.parametrize(("last", "then"), [("recording_paused", "paused"), ("recording_resumed", "in-progress")])
+def test_an_operators_act_that_the_store_lacks_is_known_and_nothing_waits(rig: Rig, last: str, then: str) -> None:
+    rig.events = StoreUnavailable("away")
+    acts = [bus.CallEvent(CALL, kind, 1.0, {"by": "operator"}) for kind in ("recording_paused", last)]
+    digits = bus.CallEvent(CALL, "recording_resumed", 1.0, {"by": "digits"})
+    rig.pauses = rig.start(*acts, digits, bus.CallEvent(CALL, "leaving", 1.0, {}))
+    assert rig.pauses.forbids_create(CALL) is (then == "paused")
+    rig.twilio.posts.append(Answer(200, recording(status=then)))
     rig.job()
-    resume = rig.job("resume")
-    assert isinstance(rig.run(resume), Again)
-    assert rig.asked == []
-    rig.stored = (1, 0)
-    rig.events = [EventRow(call_sid=CALL, kind="recording_paused", at=1.0, data={"by": "operator"}, instance="i", n=1)]
-    assert rig.run(resume) == Ended("done", "ok", "")
-    assert [status for _, status in rig.asked] == ["paused"]
+    assert rig.run(rig.job("resume")) == Ended("done", "ok", "")
+    assert [status for _, status in rig.asked] == [then]
 
 
 def test_an_operators_resume_waits_for_the_caller(rig: Rig) -> None:

@@ -54,6 +54,7 @@ def test_a_batch_is_the_oldest_entries_up_to_the_limit(spool: Spool) -> None:
     assert numbers(spool.batch(1)) == [1]
     assert spool.latest(10) == spool.batch(10)
     assert [(e.instance, e.n) for e in spool.latest(2)] == [("a", 2), ("b", 1)]
+    assert spool.of_no_worker(10) == spool.batch(10)[2:]
     assert spool.backlog() == 3
 
 

@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant("an operator's pause is forgotten", _in("hold", "self._held[call_sid] = on", "pass"), STAYS, HELD),
     Mutant(
         "an operator's pause is forgotten with its process",
-        _in("is_held", "if self._stored()[0] < self._due:", "if False:"),
+        _in("__init__", "for event in waiting", "for event in ()"),
         STAYS,
         HELD,
         faults="control killed",

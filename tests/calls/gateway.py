@@ -51,7 +51,10 @@ class Gateway:
         server: Server | None = None,
         **sections: Any,
     ) -> None:
-        """`sections`: further parts of the configuration."""
+        """`sections`: further parts of the configuration.
+
+        `media`: by default without the holding sound, which a caller of a busy machine hears before the first word.
+        """
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind(("127.0.0.1", 0))
@@ -63,7 +66,7 @@ class Gateway:
             server=msgspec.structs.replace(base, listen="{}:{}".format(*self.address), public_url=PUBLIC_URL if signed else ""),
             ops=Ops(listen="127.0.0.1:0", admin_socket=str(var_dir / "admin.sock"), var_dir=str(var_dir)),
             twilio=Twilio(account_sid=ACCOUNT if signed else "", api_base=api_base, timeout_s=scaled(2.0)),
-            media=media or Media(),
+            media=media or Media(holding_sound=False),
             recording=recording or Recording(),
             store=store,
             agents={"default": agent or Agent(), **(agents or {})},

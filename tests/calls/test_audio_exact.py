@@ -27,10 +27,10 @@ QUIET = speech.script(10_000)
 
 @dataclass(frozen=True)
 class Crumbs(AiScript):
-    """Sends the first second in one chunk, and the rest byte by byte."""
+    """Sends five seconds in one chunk, and byte by byte what follows them."""
 
     def chunks(self, audio: bytes, session: int, number: int) -> list[bytes]:
-        return [audio[:8000], *(audio[at : at + 1] for at in range(8000, len(audio)))]
+        return [audio[:40_000], *(audio[at : at + 1] for at in range(40_000, len(audio)))]
 
 
 def dialogue(seed: int, **changes: Any) -> AiScript:
@@ -74,7 +74,7 @@ def test_every_way_of_delivery_is_heard_exactly(world: WorldMaker, tmp_path: Pat
         dialogue(2, speed=math.inf),
         dialogue(3, whole=True),
         dialogue(4, speed=2.0),
-        Crumbs(greeting=VOICE[:9001], hang_up_after=1, speed=math.inf),  # with any pause, this would be slower than speech
+        Crumbs(greeting=VOICE[:40_401], hang_up_after=1, speed=math.inf),  # with any pause, this would be slower than speech
         AiScript(greeting=VOICE[:1], hang_up_after=1),
         AiScript(greeting=VOICE[7:168], hang_up_after=1),
         AiScript(greeting=VOICE[:160], hang_up_after=1, whole=True),
@@ -93,7 +93,8 @@ def test_every_way_of_delivery_is_heard_exactly(world: WorldMaker, tmp_path: Pat
         worlds = []
         for lead_ms in (0, 100, 500):
             sqlite = Store(url=f"sqlite:///{tmp_path}/{lead_ms}.db")
-            made = world(lambda index, path: scripts[index], media=Media(lead_ms=lead_ms), store=sqlite, var_dir=f"lead{lead_ms}")
+            media = Media(lead_ms=lead_ms, holding_sound=False)
+            made = world(lambda index, path: scripts[index], media=media, store=sqlite, var_dir=f"lead{lead_ms}")
             worlds.append(opened.enter_context(made))
         in_parallel(*(partial(listen, w) for w in worlds))
 

@@ -31,7 +31,7 @@ from gw.twin.twilio.caller import TwinCall
 from gw.twin.twilio.stream import CallPlan, Hook
 from tests.calls.conftest import World
 from tests.calls.hearing import until
-from tests.calls.shared import Outcome, end_good, padded, place_good, run_world, speaking
+from tests.calls.shared import Outcome, end_good, held_between, padded, place_good, run_world, speaking
 from tests.mariadb import MariaDB
 from tests.timing import scaled
 
@@ -235,7 +235,8 @@ def test_audio_before_the_fault_is_heard(outcome: Outcome, name: str) -> None:
     deltas = response.deltas if WHILE_SPEAKING[name].deltas is None else response.deltas[: WHILE_SPEAKING[name].deltas]
     expected = padded(response.audio[: sum(delta.size for delta in deltas)])
     assert len(expected) > 0
-    assert outcome.calls[name].received_audio == outcome.calls[name].heard_audio == expected
+    assert outcome.calls[name].received_audio == outcome.calls[name].heard_audio
+    held_between(outcome.calls[name].received_audio, b"", expected)
 
 
 @pytest.mark.parametrize("name", [*NEVER_READY, *OTHER_SERVERS])
@@ -249,7 +250,7 @@ def test_a_call_that_continues(outcome: Outcome, name: str) -> None:
     call = outcome.calls[name]
     outcome.check_ended(name, "caller_hangup")
     assert (call.closed_by, call.error, call.warnings) == ("caller", "", [])
-    assert call.received_audio == padded(outcome.sessions[name].responses[0].audio)
+    held_between(call.received_audio, b"", padded(outcome.sessions[name].responses[0].audio))
     assert outcome.sessions[name].responses[0].status == "completed"
 
 

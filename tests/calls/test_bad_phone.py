@@ -28,7 +28,7 @@ from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 SERVER: Final = gw.config.Server(stop_timeout_s=0.5, on_lost="goodbye")
-MEDIA: Final = gw.config.Media(start_timeout_s=scaled(1.0), phone_silence_s=scaled(1.5))
+MEDIA: Final = gw.config.Media(start_timeout_s=scaled(1.0), phone_silence_s=scaled(1.5), holding_sound=False)
 #: Length of the agent's response: longer than any case takes, so that each fault meets a response.
 AGENT_S: Final = 14.0
 

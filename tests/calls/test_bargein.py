@@ -23,6 +23,8 @@ LONG = lasting(12)
 ANSWER = lasting(2)[8000:13_605]
 #: Most that a truncation may differ from the audio the caller heard.
 HEARD_MS = 100
+#: All of a response is at Twilio while it is heard.
+FULL = Media(lead_ms=500, holding_sound=False)
 #: A caller who interrupts after one and a half seconds, then listens.
 ONCE = speech.script(1500, WORD, 8000)
 TWICE = speech.script(1500, WORD, 1500, WORD, 8000)
@@ -100,7 +102,7 @@ def test_the_caller_interrupts(world: WorldMaker, tmp_path: Path) -> None:
             partial(every_way_to_interrupt, new("ways", lambda index, path: WAYS[index].script)),
             partial(
                 all_is_sent_but_not_heard,
-                new("sent", AiScript(greeting=LONG[:16_000], answers=(ANSWER,), hang_up_after=2), media=Media(lead_ms=500)),
+                new("sent", AiScript(greeting=LONG[:16_000], answers=(ANSWER,), hang_up_after=2), media=FULL),
             ),
             partial(the_parrot_is_interrupted, new("parrot", agent={"provider": "parrot"})),
         )

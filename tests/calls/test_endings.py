@@ -27,6 +27,8 @@ SHORT = lasting(1)[:1600]
 AT_LIMIT = [AiScript(greeting=greeting, answers=(SHORT,)) for greeting in (SHORT, GOODBYE * 2)]
 TALKS = AiScript(greeting=LONG)
 SAYS_GOODBYE = AiScript(greeting=GOODBYE, hang_up_after=1)
+#: Without the holding sound, which a busy machine plays before the first word.
+QUIET = partial(Media, holding_sound=False)
 #: Interval of the watchdog, and the allowance for a busy machine.
 LOOK_S = 0.25
 MARGIN_S = 0.5
@@ -68,12 +70,12 @@ def test_every_end_has_one_reason(world: WorldMaker, tmp_path: Path) -> None:
 
         in_parallel(
             partial(the_caller_hangs_up, new("caller", lambda index, path: SAYS_GOODBYE if index == 2 else TALKS)),
-            partial(the_ai_hangs_up, new("ai", SAYS_GOODBYE, media=Media(goodbye_s=scaled(0.6)))),
+            partial(the_ai_hangs_up, new("ai", SAYS_GOODBYE, media=QUIET(goodbye_s=scaled(0.6)))),
             partial(the_parrot_hangs_up, new("parrot", agent={"provider": "parrot"})),
             partial(an_operator_hangs_up, new("admin", TALKS)),
             partial(twilio_completes_the_call, new("rest", TALKS)),
-            partial(the_line_is_idle, new("idle", AiScript(answers=(SHORT,)), media=Media(idle_limit_s=1.0))),
-            partial(the_call_is_too_long, new("limit", lambda index, path: AT_LIMIT[index], media=Media(max_call_s=1.5))),
+            partial(the_line_is_idle, new("idle", AiScript(answers=(SHORT,)), media=QUIET(idle_limit_s=1.0))),
+            partial(the_call_is_too_long, new("limit", lambda index, path: AT_LIMIT[index], media=QUIET(max_call_s=1.5))),
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import gevent
 
 from gw.call.audio.hold_tone import hold_tone
-from gw.config import Recording, Store
+from gw.config import Media, Recording, Store
 from gw.control.rows import RecordingRow
 from gw.media.ai_out import TURN_S
 from gw.twin import speech
@@ -23,7 +23,7 @@ from tests.timing import scaled
 
 #: Exactly three frames, and no more audio from the AI.
 SHORT = AiScript(greeting=lasting(1)[:480])
-MUTE = AiScript()
+MUTE = AiScript(thinking_s=60.0)
 BRIEF = AiScript(greeting=lasting(1)[:160], hang_up_after=1)
 LONG = AiScript(greeting=lasting(5))
 #: Limit from the first frame to the request to Twilio.
@@ -92,7 +92,8 @@ def outcomes(w: World) -> dict[str, int]:
 
 
 def test_one_recording_whatever_twilio_answers(world: WorldMaker) -> None:
-    with world(lambda index, path: SHORT if index < len(CASES) else MUTE) as w:
+    late = Media(hold_after_s=2.5)  # the holding sound, which only the mute call shall hear
+    with world(lambda index, path: SHORT if index < len(CASES) else MUTE, media=late) as w:
         rest, calls = w.twilio.rest, {}
         for name, case in CASES.items():
             calls[name] = call = w.twilio.place_call(speech.script(4500))
@@ -101,7 +102,7 @@ def test_one_recording_whatever_twilio_answers(world: WorldMaker) -> None:
             if name == "absent":
                 rest.absent_calls.add(call.call_sid)
         until(lambda: len(w.ai.sessions) == len(CASES), "every call has its AI")
-        mute = w.twilio.place_call(speech.script(1500))
+        mute = w.twilio.place_call(speech.script(6000))
         assert w.twilio.wait(scaled(20.0))
         rest.wait_callbacks()
 
@@ -122,7 +123,7 @@ def test_one_recording_whatever_twilio_answers(world: WorldMaker) -> None:
                 assert row.url.endswith(made[0].sid), name
             assert w.gateway.ended(call.call_sid)["recording"]["state"] == case.state
 
-        assert hold_tone().startswith(mute.received_audio)
+        assert (hold_tone() * 3).startswith(mute.received_audio)
         assert (mute.received_audio != b"", rest.starts.get(mute.call_sid)) == (True, None)
         assert w.gateway.ended(mute.call_sid)["recording"] is None
         assert rest.complaints == []

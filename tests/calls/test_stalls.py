@@ -191,7 +191,7 @@ def test_a_hub_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(gw.media.downlink, "Pacer", note)
     store = Store(url=f"sqlite:///{tmp_path}/stalls.db")
-    with open_world(tmp_path / "var", store, SCRIPT, media=Media(lead_ms=LEAD_MS)) as w:
+    with open_world(tmp_path / "var", store, SCRIPT, media=Media(lead_ms=LEAD_MS, holding_sound=False)) as w:
         call = w.twilio.place_call(speech.script(20_000), hang_up=False, max_s=scaled(30.0))
         until(lambda: call.received_audio, "the caller hears the agent")
         stalls = stalled(gevent.monkey.get_original("time", "sleep"))

@@ -29,9 +29,9 @@ TALKS = AiScript(greeting=LONG)
 SAYS_GOODBYE = AiScript(greeting=GOODBYE, hang_up_after=1)
 #: Without the holding sound, which a busy machine plays before the first word.
 QUIET = partial(Media, holding_sound=False)
-#: Interval of the watchdog, and the allowance for a busy machine.
+#: Interval of the watchdog, and the allowance for a busy machine: a line that is idle waits four times for an answer of the AI.
 LOOK_S = 0.25
-MARGIN_S = 0.5
+MARGIN_S = 2.0
 
 
 def check_end(w: World, call: TwinCall, reason: str) -> dict[str, Any]:

@@ -41,6 +41,8 @@ SLACK_S: Final = 0.25
 AT_ONCE: Final = 20
 SPREAD_S: Final = 0.05
 
+#: For AIs without a fault: no limit that a busy machine may miss, and no sound in audio that is compared.
+NO_SOUND: Final = gw.config.Media(holding_sound=False)
 LISTENS: Final = Step("hang_up", "quiet", 1.8, patience_s=12.0)
 
 

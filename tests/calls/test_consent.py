@@ -13,14 +13,10 @@ from gw.twin.twilio.rest.recording import TwinRecording
 from gw.twin.twilio.steps import Step
 from tests.calls.conversations.scripts import voice
 from tests.calls.hearing import WORD
-from tests.calls.held import LISTENS, Case, Held, hold_all, restated, says
+from tests.calls.held import LISTENS, NO_SOUND, Case, Held, hold_all, restated, says
 from tests.gw.protocol.test_wav import wav
 from tests.mariadb import MariaDB
-from tests.timing import scaled
 
-MEDIA: Final = gw.config.Media(
-    ai_answer_s=scaled(4.0), ai_stall_s=scaled(1.0), ai_connect_s=scaled(2.0), ai_reconnect_s=scaled(4.0), holding_sound=False
-)
 TEXT: Final = "This call is recorded."
 NOTICE_S: Final = 1.2
 NOTICE: Final = voice(9, 0, NOTICE_S)
@@ -65,7 +61,7 @@ def hold(folder: Any, store: gw.config.Store, cases: dict[str, Case], notice: Co
         )
         outcome.keep(world)
 
-    held = hold_all(folder, store, MEDIA, cases, head_start_s={}, then=keep, recording=Recording(consent=notice))
+    held = hold_all(folder, store, NO_SOUND, cases, head_start_s={}, then=keep, recording=Recording(consent=notice))
     return Run(held, recordings)
 
 

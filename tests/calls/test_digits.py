@@ -24,14 +24,10 @@ from gw.twin.twilio.rest.recording import TwinRecording
 from gw.twin.twilio.steps import Step
 from tests.calls.gateway import HOOK_SECRET
 from tests.calls.hearing import WORD
-from tests.calls.held import Case, Held, hold_all, says
+from tests.calls.held import NO_SOUND, Case, Held, hold_all, says
 from tests.calls.shared import murmur
 from tests.mariadb import MariaDB
-from tests.timing import scaled
 
-MEDIA: Final = gw.config.Media(
-    ai_answer_s=scaled(4.0), ai_stall_s=scaled(1.0), ai_connect_s=scaled(2.0), ai_reconnect_s=scaled(4.0), holding_sound=False
-)
 #: No other number of the test has these.
 CARD: Final = "27182845"
 PIN: Final = "31416"
@@ -149,7 +145,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> It
         held = hold_all(
             folder,
             store,
-            MEDIA,
+            NO_SOUND,
             CASES,
             head_start_s={},
             then=keep,

@@ -11,13 +11,9 @@ import gw.config
 from gw.config import Mcp
 from gw.twin.ai.ledger import AiLedger, McpTool
 from gw.twin.twilio.steps import Step
-from tests.calls.held import Case, Held, hold_all, says
+from tests.calls.held import NO_SOUND, Case, Held, hold_all, says
 from tests.mariadb import MariaDB
-from tests.timing import scaled
 
-MEDIA: Final = gw.config.Media(
-    ai_answer_s=scaled(4.0), ai_stall_s=scaled(1.0), ai_connect_s=scaled(2.0), ai_reconnect_s=scaled(4.0), holding_sound=False
-)
 CRM: Final = Mcp(
     server_label="crm",
     server_url="https://crm.example.com/mcp",
@@ -45,7 +41,7 @@ CASES: Final[Mapping[str, Case]] = {
 def held(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> dict[str, Held]:
     mariadb_server.start()
     store = gw.config.Store(url=mariadb_server.fresh())
-    return hold_all(tmp_path_factory.mktemp("mcp"), store, MEDIA, CASES, head_start_s={})
+    return hold_all(tmp_path_factory.mktemp("mcp"), store, NO_SOUND, CASES, head_start_s={})
 
 
 def acts(session: AiLedger) -> list[str]:

@@ -18,16 +18,12 @@ from gw.twin.hooks import HookRequest, HookTwin
 from gw.twin.twilio.steps import Step
 from tests.calls.gateway import HOOK_SECRET
 from tests.calls.hearing import WORD
-from tests.calls.held import Case, Held, hold_all, requested, says
+from tests.calls.held import NO_SOUND, Case, Held, hold_all, requested, says
 from tests.mariadb import MariaDB
-from tests.timing import scaled
 
 #: Time of a slow tool, and of one that outlives a turn and a session.
 SLOW_S: Final = 1.2
 LATE_S: Final = 2.2
-MEDIA: Final = gw.config.Media(
-    ai_answer_s=scaled(4.0), ai_stall_s=scaled(1.0), ai_connect_s=scaled(2.0), ai_reconnect_s=scaled(4.0), holding_sound=False
-)
 LISTENS: Final = Step("hang_up", "quiet", SLOW_S + 1.4, patience_s=12.0)
 WAITS: Final = Step("hang_up", "quiet", LATE_S + 1.2, patience_s=12.0)
 SPEAKS: Final = Step("say", "quiet", 0.3, audio=WORD)
@@ -92,7 +88,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> It
         held = hold_all(
             tmp_path_factory.mktemp("tools"),
             store,
-            MEDIA,
+            NO_SOUND,
             CASES,
             head_start_s={},
             then=lambda world, outcome: metrics.update(world.gateway.metrics()),

@@ -16,15 +16,11 @@ from gw.twin.ai.ledger import AiLedger
 from gw.twin.twilio.dial import Callee, Dialled
 from gw.twin.twilio.steps import Step
 from tests.calls.hearing import WORD
-from tests.calls.held import Case, Held, hold_all, restated, says
+from tests.calls.held import NO_SOUND, Case, Held, hold_all, restated, says
 from tests.mariadb import MariaDB
-from tests.timing import scaled
 
 SUMMARY: Final = "Anna asks about order 12."
 ACCEPT: Final = "Press 1 to take the call."
-MEDIA: Final = gw.config.Media(
-    ai_answer_s=scaled(4.0), ai_stall_s=scaled(1.0), ai_connect_s=scaled(2.0), ai_reconnect_s=scaled(4.0), holding_sound=False
-)
 #: Numbers of one party each, so that each case has its own dials.
 CALLEES: Final = {
     "+15550000001": Callee(after_s=0.8, keys="1", talks_s=0.4),
@@ -105,7 +101,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> It
         metrics.update(world.gateway.metrics())
         starts.update({sid: sum(one.recorded for one in found) for sid, found in world.twilio.rest.starts.items()})
 
-    held = hold_all(tmp_path_factory.mktemp("transfer"), store, MEDIA, CASES, head_start_s={}, then=then, callees=CALLEES)
+    held = hold_all(tmp_path_factory.mktemp("transfer"), store, NO_SOUND, CASES, head_start_s={}, then=then, callees=CALLEES)
     yield Run(held, dials, starts, metrics)
 
 

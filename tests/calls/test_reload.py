@@ -137,7 +137,7 @@ def test_a_reload_under_calls_loses_none(r: Running) -> None:
 
     after = r.pids()
     with edited(r.gateway.config_path) as text:
-        r.gateway.config_path.write_text(text + "\n[media]\nlead = 1\n")
+        r.gateway.config_path.write_text(text.replace("[media]\n", "[media]\nlead = 1\n"))
         failed = command(r, "reload")
         assert failed.returncode == 1
         assert "media.lead is unknown" in failed.stderr

@@ -115,7 +115,8 @@ def running(
 
     `server`: further keys of [server]. `store_url`: replaces an SQLite file. `settings`: further tables.
     """
-    gateway = GatewayProcess(program, folder, {"server": f"workers = {workers}\n{server}", **settings}, store_url)
+    tables = {"server": f"workers = {workers}\n{server}", "media": "holding_sound = false\n", **settings}
+    gateway = GatewayProcess(program, folder, tables, store_url)
     if not store_url:
         schema.prepare(gateway)
     seen: set[int] = set()

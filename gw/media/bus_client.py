@@ -96,6 +96,7 @@ class BusClient:
         self._ranked: tuple[deque[int], ...] = tuple(deque() for _ in _RANKS)  # the same numbers by rank, for dropping
         self._retry_s = RETRY_S
         self._transport: Transport | None = None
+        self._written: list[bytes] = []  # in this turn of the hub
         self._asked = 0
         self._open: dict[int, AsyncResult[bus.Answer | None]] = {}  # open questions
         self._stopped = False
@@ -119,23 +120,35 @@ class BusClient:
         while len(self._unacked) > MAX_UNACKED or self._unacked_bytes > MAX_UNACKED_BYTES:
             self._drop_one()
         self._unacked_cell.set(len(self._unacked))
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        """Send a message with the others of this turn of the hub, if control is connected. Never waits.
+
+        Control commits together what it reads together: a tool call does not wait for the commit of the event before it.
+        """
         if self._transport is not None:
-            self._transport.write(data)
+            if not self._written:
+                gevent.get_hub().loop.run_callback(self._send_written)
+            self._written.append(data)
+
+    def _send_written(self) -> None:
+        written, self._written = self._written, []
+        if self._transport is not None:  # otherwise the events are sent again
+            self._transport.write(b"".join(written))
 
     def send_hold(self, hold: bus.HubHold) -> None:
         """Send a statistic if control is connected and reads; otherwise drop it. Never waits."""
         if self._transport is not None and not self._transport.waiting_bytes:
-            self._transport.write(bus.pack(hold))
+            self._write(bus.pack(hold))
 
     def cancel_job(self, job_id: str) -> None:
         """Give up a job, if control is connected; otherwise its result will be dropped. Never waits."""
-        if self._transport is not None:
-            self._transport.write(bus.pack(bus.JobCancelled(job_id)))
+        self._write(bus.pack(bus.JobCancelled(job_id)))
 
     def confirm(self, expected: bus.StopExpected) -> None:
         """Confirm an expected stop. Never waits: control is connected, it has just sent the command."""
-        if self._transport is not None:
-            self._transport.write(bus.pack(expected))
+        self._write(bus.pack(expected))
 
     def ask(self, call_sid: str, about: str, account_sid: str = "", *, key: str = "", outcome: str = "") -> bus.Answer | None:
         """Ask control, and wait at most ASK_S. None: no answer. Parameters as of `bus.Ask`."""
@@ -143,15 +156,14 @@ class BusClient:
 
     def put(self, question: bus.Ask, limit_s: float) -> bus.Answer | None:
         """Put a question to control, and wait at most `limit_s`, or until the connection ends. None: no answer."""
-        transport = self._transport
-        if transport is None or len(self._open) >= MAX_ASKS:
+        if self._transport is None or len(self._open) >= MAX_ASKS:
             return None
         self._asked += 1
         n = self._asked
         result: AsyncResult[bus.Answer | None] = AsyncResult()
         self._open[n] = result
         try:
-            transport.write(bus.pack(msgspec.structs.replace(question, n=n)))
+            self._write(bus.pack(msgspec.structs.replace(question, n=n)))
             return result.get(timeout=limit_s)
         except gevent.Timeout:
             log.warning("control did not answer a question in time", extra={"call_sid": question.call_sid})

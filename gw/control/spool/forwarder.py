@@ -38,6 +38,8 @@ _RETRY_MIN_S: Final = 0.2
 _RETRY_MAX_S: Final = 15.0
 #: Upper bound between two looks into the spool without a notification.
 _IDLE_S: Final = 5.0
+#: Between two batches that were not full. Each costs several commits, and the spool's disk is also that of new tool calls.
+_PAUSE_S: Final = 0.02
 #: After `stop`, forwarding continues for this long while the store accepts entries.
 _LAST_S: Final = 5.0
 
@@ -128,38 +130,39 @@ class Forwarder:
         """Forward until stopped."""
         while not self._stopping.is_set():
             self._wake.clear()
-            if self._step():
-                continue
+            entries = self._step()
             if self._failures:
                 self._again.wait(self._pause_s())
                 self._again.clear()
-            else:
+            elif not entries:
                 self._wake.wait(_IDLE_S)
+            elif entries < self._batch:
+                self._stopping.wait(_PAUSE_S)
         deadline_s = time.monotonic() + _LAST_S
         while time.monotonic() < deadline_s and self._step():
             pass
 
-    def _step(self) -> bool:
-        """Forward one batch. Returns True when the next may follow immediately."""
+    def _step(self) -> int:
+        """Forward one batch. Returns the number of its entries; 0 after a failure."""
         with self._forwarding:
             return self._forward()
 
-    def _forward(self) -> bool:
+    def _forward(self) -> int:
         try:
             self._before_batch()
-            entries = self._spool.batch(self._batch)
+            entries = self._spool.batch(self._batch) if self._spool.backlog() else []
             if pairs := self._decoded(entries):
                 self._judge(self._write(pairs), len(pairs))
         except (StoreUnavailable, SpoolError, _RefusedAllError) as error:
             self._on_failure(error)
-            return False
+            return 0
         except Exception as error:  # this greenlet's top: the entries stay in the spool
             log.exception("events could not be forwarded")
             self._on_failure(error)
-            return False
+            return 0
         else:
             self._on_success()
-            return bool(entries)
+            return len(entries)
         finally:
             self._on_backlog(self._spool.backlog())
 

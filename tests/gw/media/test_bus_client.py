@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from socket import MSG_DONTWAIT, MSG_PEEK
 
 import gevent
 import pytest
@@ -84,6 +85,25 @@ def test_hello_then_events_in_order_then_status(rig: Rig):
     status = control.next()
     assert isinstance(status, bus.WorkerStatus)
     assert (status.calls, status.unacked) == (7, 2)
+
+
+def test_what_one_turn_of_the_hub_emits_is_one_write(rig: Rig):
+    """Control reads it in one read, and one commit has all of it."""
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    assert isinstance(control.next(), bus.WorkerStatus)
+    assert control.link is not None
+    rig.client.emit(event(1))
+    rig.client.cancel_job("CA1/1/call_x")
+    rig.client.emit(event(2))
+    with pytest.raises(BlockingIOError):
+        control.link._sock.recv(1, MSG_PEEK | MSG_DONTWAIT)
+    assert [control.next(), control.next(), control.next()] == [
+        bus.Numbered(1, event(1)),
+        bus.JobCancelled("CA1/1/call_x"),
+        bus.Numbered(2, event(2)),
+    ]
 
 
 def test_every_connection_asks_for_open_jobs_behind_the_events(rig: Rig):
@@ -222,12 +242,14 @@ def test_a_control_that_does_not_read_is_disconnected_and_tried_again(rig: Rig, 
     rig.running.start()
     control.accept()
     until(lambda: rig.client._transport is not None)
+    transport = rig.client._transport
+    assert transport is not None
     n = 0
-    while rig.client._transport is not None and not rig.client._transport.failure:
+    while not transport.failure:
         n += 1
         rig.client.emit(bus.CallEvent("CA1", "big", 1.0, {"text": "x" * 10_000}))
-    assert rig.client._transport is not None
-    assert rig.client._transport.failure == "stalled"
+        gevent.sleep(0)
+    assert transport.failure == "stalled"
     control.accept()
     assert numbers(control.events(n)) == list(range(1, n + 1))
 

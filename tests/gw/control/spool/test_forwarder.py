@@ -278,8 +278,8 @@ def test_stop_ends_a_pause_immediately(spool: Spool) -> None:
 
 def test_a_closed_spool_does_not_end_the_forwarder(tmp_path: Path, fussy: Fussy) -> None:
     spool = Spool(tmp_path / "other.db")
+    spool.append("a", [(1, b"waits")])
     running = Running(spool, fussy)
-    gevent.sleep(0)
     spool.close()
     running.forwarder.notify()
     with gevent.Timeout(scaled(10)):

@@ -27,6 +27,10 @@ from msgspec import Meta
 #: Equal to the version in pyproject.toml.
 VERSION: Final = "0.1.0"
 
+#: Fragment of a webhook's URL: Twilio repeats a request that fails in any way, twice within its 15 s, instead of ending the call.
+#: It neither sends nor signs the fragment. Without one it repeats a failed connect only. Source: Twilio, "Webhook connection
+#: overrides".
+REPEATED: Final = "#rc=2&rp=all"
 #: Paths of requests that must reach the machine that has the call.
 MACHINE_PATHS: Final = frozenset({"/media", "/twilio/action", "/twilio/whisper"})
 

@@ -2,7 +2,8 @@
 
 The twilio package's builder writes and escapes the verbs; this module defines the documents. A document that opens a stream ends
 in a hang-up, because Twilio continues with the next verb after our socket closed. Characters that XML cannot carry, possible in a
-caller's number or name, are replaced, so that no caller can spoil the document. 0.05 ms each.
+caller's number or name, are replaced, so that no caller can spoil the document. 0.05 ms each. Every webhook that a document
+names is idempotent, and Twilio is to repeat it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 from typing import Final
 
 from twilio.twiml.voice_response import Connect, Dial, Gather, VoiceResponse  # type: ignore[import-untyped]
+
+from gw.config import REPEATED
 
 #: Twilio refuses a parameter whose name and value reach this length together (docs, "TwiML <Parameter>").
 PARAMETER_LIMIT_CHARS: Final = 500
@@ -27,8 +30,8 @@ def connect_stream(stream_url: str, action_url: str, status_url: str, parameters
     response = VoiceResponse()
     if before:
         response.say(_xml(before))
-    connect = Connect(action=action_url)
-    stream = connect.stream(url=stream_url, status_callback=status_url)
+    connect = Connect(action=action_url + REPEATED)
+    stream = connect.stream(url=stream_url, status_callback=status_url + REPEATED)
     for name, value in parameters.items():
         if len(name) + len(value) >= PARAMETER_LIMIT_CHARS:
             raise ValueError(
@@ -64,15 +67,15 @@ def transfer(target: str, *, ring_s: int, action_url: str, whisper_url: str = ""
     `whisper_url`: TwiML that runs on the callee's leg before the two are connected; empty: none.
     """
     response = VoiceResponse()
-    more = {"url": whisper_url} if whisper_url else {}
-    response.append(_dialled(Dial(answer_on_bridge=True, timeout=ring_s, action=action_url), target, **more))
+    more = {"url": whisper_url + REPEATED} if whisper_url else {}
+    response.append(_dialled(Dial(answer_on_bridge=True, timeout=ring_s, action=action_url + REPEATED), target, **more))
     return str(response)
 
 
 def whisper(text: str, accept_url: str, *, timeout_s: int) -> str:
     """Say a text to a callee, send the pressed key to `accept_url`, else hang up."""
     response = VoiceResponse()
-    gather = Gather(num_digits=1, timeout=timeout_s, action=accept_url)
+    gather = Gather(num_digits=1, timeout=timeout_s, action=accept_url + REPEATED)
     gather.say(_xml(text))
     response.append(gather)
     response.hangup()
@@ -83,7 +86,7 @@ def play_digits(digits: str, next_url: str) -> str:
     """Play tones to the other end, then continue with the TwiML of `next_url`."""
     response = VoiceResponse()
     response.play(digits=digits)
-    response.redirect(next_url)
+    response.redirect(next_url + REPEATED)
     return str(response)
 
 

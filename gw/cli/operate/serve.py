@@ -100,6 +100,7 @@ def announce(supervisor: Supervisor) -> None:
 
 def greeting(config: Config, address: str, workers: int) -> list[str]:
     """Return the first three lines of `announce`."""
+    from gw.config import REPEATED
     from gw.config.rules import is_loopback, without_password
 
     agent = config.agents.get("default")
@@ -113,8 +114,8 @@ def greeting(config: Config, address: str, workers: int) -> list[str]:
         f"store {without_password(config.store.url)}, metrics on http://{config.ops.listen}/metrics."
     )
     second = (
-        f"Configure a Twilio number: A call comes in = POST {public}/twilio/voice, "
-        f"Call status changes = POST {public}/twilio/status."
+        f"Configure a Twilio number: A call comes in = POST {public}/twilio/voice{REPEATED}, "
+        f"Call status changes = POST {public}/twilio/status{REPEATED}"
     )
     if config.signed:
         named = ", ".join(account.name for account in config.accounts if account.name)

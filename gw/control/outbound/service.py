@@ -22,7 +22,7 @@ import msgspec
 from gevent.event import Event
 
 from gw import bus
-from gw.config import Config
+from gw.config import REPEATED, Config
 from gw.config.route_times import parse_hours
 from gw.control.jobs import table
 from gw.control.jobs.dial import DialBody, DialEnded, want
@@ -385,9 +385,9 @@ def call_request(
     return CallRequest(
         to=to,
         caller=caller,
-        url=f"{public}/twilio/voice?{urlencode(named)}",
-        status_url=f"{public}/twilio/status?{query}",
-        amd_url=f"{public}/twilio/amd?{query}" if amd else "",
+        url=f"{public}/twilio/voice?{urlencode(named)}{REPEATED}",
+        status_url=f"{public}/twilio/status?{query}{REPEATED}",
+        amd_url=f"{public}/twilio/amd?{query}{REPEATED}" if amd else "",
         ring_s=config.outbound.ring_s,
     )
 

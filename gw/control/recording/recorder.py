@@ -25,7 +25,7 @@ import gevent.pool
 
 from gw import bus
 from gw.bounded import OutOfTimeError, within
-from gw.config import Config
+from gw.config import REPEATED, Config
 from gw.control.recording import lifecycle
 from gw.control.recording.claims import Claims
 from gw.control.recording.lifecycle import (
@@ -101,7 +101,7 @@ class Recorder:
         self._channels = config.recording.channels
         self._retry_s = config.recording.retry_s
         self._longest_hold_s = config.media.max_call_s
-        self._callback = f"{config.server.public_base}/twilio/recording"
+        self._callback = f"{config.server.public_base}/twilio/recording{REPEATED}"
         self._store = store
         self._accounts = accounts
         self._rows = rows

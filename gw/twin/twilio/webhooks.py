@@ -1,7 +1,8 @@
 """HTTP requests of the Twilio twin to the gateway: signed forms, posted to its real address under its public name.
 
 Implements Twilio's documentation of request signing separately from the gateway's check. Requests are bounded in time and size,
-recorded, and never repeated.
+and recorded. A failed one is repeated as the fragment of its URL asks, which is neither sent nor signed; without one, a failed
+connect once. Source: Twilio, "Webhook connection overrides".
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 #: Twilio's limit on a TwiML document.
 MAX_BODY_BYTES: Final = 64 << 10
 #: Twilio's timeout for a webhook (debugger code 11205).
 TIMEOUT_S: Final = 15.0
 KEPT_POSTS: Final = 10_000
+#: Repetitions by default and at most (`rc`), and the failures after which there is one (`rp`).
+RETRIES: Final = "1"
+MAX_RETRIES: Final = 5
+POLICY: Final = "ct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +81,27 @@ class WebhookSender:
         return headers
 
     def post(self, url: str, fields: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Posted:
-        """POST a form and record the answer; a failure is an answer too. `headers` replace Twilio's."""
+        """POST a form and record each answer; a failure is an answer too. `headers` replace Twilio's. Returns the last one."""
+        url, _, fragment = url.partition("#")
+        overrides = dict(parse_qsl(fragment))
+        retries, policy = min(MAX_RETRIES, int(overrides.get("rc", RETRIES))), overrides.get("rp", POLICY).split(",")
+        until_s = time.monotonic() + self._timeout_s
+        while True:
+            posted, failure = self._post_once(url, fields, headers, max(0.1, until_s - time.monotonic()))
+            self.posts.append(posted)
+            may_repeat = failure and (failure in policy or "all" in policy) and time.monotonic() < until_s
+            if not (may_repeat and retries):
+                return posted
+            retries -= 1
+
+    def _post_once(
+        self, url: str, fields: Mapping[str, str], headers: Mapping[str, str] | None, bound_s: float
+    ) -> tuple[Posted, str]:
+        """Return the answer and the kind of its failure, as the policy names it; empty for a good one."""
         host, port, tls = self.locate(url)
         parts = urlsplit(url)
         kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
-        connection = kind(host, port, timeout=self._timeout_s)
+        connection = kind(host, port, timeout=bound_s)
         sent = {
             **self.headers(url, fields),
             "Host": parts.netloc,
@@ -88,19 +109,20 @@ class WebhookSender:
             **(headers or {}),
         }
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        began_s = time.monotonic()
+        began_s, failure = time.monotonic(), "ct"
         try:
+            connection.connect()
+            failure = "rt"
             connection.request("POST", target, urlencode(fields), sent)
             answer = connection.getresponse()
             body = answer.read(MAX_BODY_BYTES + 1).decode(errors="replace")
             status, content_type = answer.status, answer.getheader("Content-Type", "")
+            failure = f"{status // 100}xx" if status >= 400 else ""
         except (OSError, http.client.HTTPException) as error:
             status, content_type, body = 0, "", f"{type(error).__name__}: {error}"
         finally:
             connection.close()
-        posted = Posted(began_s, url, dict(fields), status, content_type, body, time.monotonic() - began_s)
-        self.posts.append(posted)
-        return posted
+        return Posted(began_s, url, dict(fields), status, content_type, body, time.monotonic() - began_s), failure
 
     def posted_to(self, path: str) -> list[Posted]:
         """Return all requests to that path, in sequence."""

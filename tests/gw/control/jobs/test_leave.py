@@ -62,8 +62,8 @@ def test_a_transfer_rings_with_a_whisper_and_asks_what_follows(server: ScriptedR
     document = server.seen[0].form["Twiml"][0]
     base = server.config().server.public_base
     for piece in (
-        f'<Dial action="{base}/twilio/action?left={KEY}&amp;route=r%201" answerOnBridge="true" timeout="25">',
-        f'<Number url="{base}/twilio/whisper?call={CALL}&amp;key={KEY}">+15550001</Number>',
+        f'<Dial action="{base}/twilio/action?left={KEY}&amp;route=r%201#rc=2&amp;rp=all" answerOnBridge="true" timeout="25">',
+        f'<Number url="{base}/twilio/whisper?call={CALL}&amp;key={KEY}#rc=2&amp;rp=all">+15550001</Number>',
     ):
         assert piece in document
 

@@ -330,9 +330,10 @@ def test_an_account_whose_circuit_is_open_is_not_asked(make: Make) -> None:
 def test_a_call_names_its_dial_in_every_url(make: Make) -> None:
     config = make(ring_s=20).config
     request = call_request(config, f"{LIST}-2-1", "+15550000002", "+1555", "sales", {"name": "Ann Lee"}, amd=True)
-    assert request.url == f"https://voice.example.com/twilio/voice?agent=sales&dial={LIST}-2-1&var_name=Ann+Lee"
-    assert request.status_url == f"https://voice.example.com/twilio/status?dial={LIST}-2-1"
-    assert (request.amd_url, request.ring_s) == (f"https://voice.example.com/twilio/amd?dial={LIST}-2-1", 20)
+    assert request.url == f"https://voice.example.com/twilio/voice?agent=sales&dial={LIST}-2-1&var_name=Ann+Lee#rc=2&rp=all"
+    assert request.status_url == f"https://voice.example.com/twilio/status?dial={LIST}-2-1#rc=2&rp=all"
+    assert request.amd_url == f"https://voice.example.com/twilio/amd?dial={LIST}-2-1#rc=2&rp=all"
+    assert request.ring_s == 20
     assert call_request(config, "x", "+1", "+1", "sales", {}, amd=False).amd_url == ""
 
 

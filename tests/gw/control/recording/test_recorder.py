@@ -131,7 +131,7 @@ def test_a_recording_is_started_once(make: Make) -> None:
     assert rig.counted() == {"started": 1}
     assert sum(rig.page.histogram(declare.RECORDING_TRIGGER).buckets) == 1
     (request,) = rig.twilio.seen
-    assert request.form["RecordingStatusCallback"] == ["https://voice.example.com/twilio/recording"]
+    assert request.form["RecordingStatusCallback"] == ["https://voice.example.com/twilio/recording#rc=2&rp=all"]
     assert request.form["RecordingChannels"] == ["dual"]
 
 

@@ -76,8 +76,6 @@ def begin_closing(facts: Facts, reason: Reason, bound_ms: int) -> None:
 def fall_back(facts: Facts, reason: Reason) -> None:
     """Give up the AI: what is queued is heard, then Twilio speaks or transfers."""
     facts.out.append(do.Note("fallback", reason))
-    if facts.response is Response.ACTIVE:
-        answers.drop_response(facts, cancel=False)
     if facts.floor is Floor.HELD:
         playback.discard(facts)
     begin_closing(facts, Reason.FALLBACK_GOODBYE, facts.rules.goodbye_ms)

@@ -43,7 +43,7 @@ class Dialogue(Facts):
         if self.phase is Phase.ENDED:
             return []
         self.now, self.out = now_ms, []
-        if self.silent_by != NEVER and type(event) in _OF_AI:
+        if type(event) in _OF_AI:
             self.silent_by = NEVER
         _HANDLERS[type(event)](self, event)
         self._settle()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from gw.call.dialogue import inputs as given
-from gw.call.dialogue.facts import MAX_IDS, Floor, Phase, kept
+from gw.call.dialogue.facts import MAX_IDS, NEVER, Facts, Floor, Phase, Response, Successor, kept
 from gw.call.dialogue.rules import Rules, ToolRules
 from gw.call.digits import Asked
 from gw.call.state import Reason
@@ -17,6 +19,15 @@ def test_the_last_identifiers_are_kept() -> None:
     assert (ids[0], ids[-1], len(ids)) == ("5", str(MAX_IDS + 4), MAX_IDS)
     assert kept(ids, "7") is ids
     assert kept(("a", "b"), "c", 2) == ("b", "c")
+
+
+def test_a_dialogue_begins_with_nothing_under_way_and_no_timer_set() -> None:
+    first = {"phase": Phase.TALK, "successor": Successor.NONE, "floor": Floor.OPEN, "response": Response.NONE}
+    facts = Facts(Rules())
+    for name in {field.name for field in fields(Facts)} - {"rules", *first}:
+        value = getattr(facts, name)
+        assert value == NEVER if name.endswith(("_at", "_by")) or name in ("ready_ms", "quiet_ms") else not value, name
+    assert {name: getattr(facts, name) for name in first} == first
 
 
 def test_a_caller_waits_for_the_ai_until_its_response_is_heard() -> None:

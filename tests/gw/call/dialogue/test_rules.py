@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 
+from gw.call.dialogue import commands as do
+from gw.call.dialogue import inputs as given
+from gw.call.dialogue.inputs import Input, Trouble
 from gw.call.dialogue.rules import MCP_APPROVAL, MCP_CALL, TOOL_MARGIN_MS, Rules, ToolRules, rules_of
+from gw.call.digits import Asked
 from gw.call.state import Reason
 from gw.config import Agent, Keys, Mcp, Media, Say, Tool, Turns
+from tests.gw.call.dialogue.talk import Talk
 
 MEDIA = Media()
 
@@ -117,3 +122,93 @@ def test_calls_of_remote_servers_have_a_bound_and_approvals_continue_after_a_sec
         MCP_CALL: ToolRules(timeout_ms=60_000),
         MCP_APPROVAL: ToolRules(timeout_ms=1000 - TOOL_MARGIN_MS, filler="none", yields=True),
     }
+
+
+# -- the numbers of every dialogue ----------------------------------------------------------------------------------------
+
+PATIENT = Rules(
+    greets=False,
+    idle_ms=10**7,
+    hold_after_ms=10**7,
+    tools={"lookup": ToolRules(filler="none"), "digits": ToolRules(filler="none", collects=True)},
+)
+READY, LOST, UNREADABLE = given.SessionReady(), given.SessionLost(Reason.AI_LOST), given.Unreadable()
+KEYS = (given.Key("1"), given.Key("#"))
+TURN = (given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+SENTENCE = (given.ResponseStarted("r1"), given.Audio("r1", 2000))
+EMPTY = (given.ResponseStarted("r1"), given.ResponseDone("r1"))
+LOOKUP = (given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "lookup"), given.ResponseDone("r1"))
+SECRET = given.ToolCall("r1", "t1", "digits", asked=Asked(is_sensitive=True))
+HANG_UPS = tuple(given.ToolCall("r1", f"t{n}", "hang_up") for n in range(3))
+SHORT_LIFE = (given.SessionReady(60_000), 30_000)
+
+
+def _after(*steps: Input | int, rules: Rules = PATIENT) -> Talk:
+    """Take these steps: inputs, and times to wait in milliseconds."""
+    talk = Talk(rules)
+    for step in steps:
+        if isinstance(step, int):
+            talk.wait(step)
+        else:
+            talk.on(step)
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("steps", "fact", "value"),
+    [
+        ((READY, *TURN), "ask_at", 700),
+        ((READY, *TURN, *EMPTY), "ask_at", 300),
+        ((READY, *TURN, *EMPTY, *EMPTY), "ask_at", 1000),
+        ((READY, *LOOKUP, given.SpeechStarted("c1"), given.ToolSettled("t1"), given.SpeechStopped("c1")), "ask_at", 300),
+        ((READY, *SENTENCE, LOST, READY), "ask_at", 400),
+        ((READY, given.SpeechStarted("c1"), LOST, READY), "ask_at", 900),
+        ((READY, *KEYS, given.CreateRefused(Trouble.RATE_LIMIT, 60_000)), "wait_by", 20_000),
+        ((READY, *KEYS, given.SpeechStarted("c1")), "cancel_by", 500),
+        ((READY, *SENTENCE, given.SpeechStarted("c1"), 500), "silent_by", 2000),
+        ((READY, given.SpeechStarted("c1")), "speech_by", 60_000),
+        ((READY, given.BudgetSpent()), "close_by", 10_000),
+        ((READY, given.Key("1")), "keys_at", 3000),
+        ((READY, *LOOKUP), "tools_by", 8000 + 5000),
+        ((READY, SECRET), "digits_at", 6000),
+        ((READY, *SENTENCE), "heard_by", 2000 + 2000),
+        ((READY, given.Audio("r1", 12_000), *KEYS), "ask_at", 12_000 - 5000),
+        ((LOST,), "open_by", 200 + 5000),
+        ((LOST,) * 2, "open_by", 400 + 5000),
+        ((LOST,) * 3, "open_by", 800 + 5000),
+        ((LOST,) * 4, "open_by", 1600 + 5000),
+        ((LOST,) * 5, "open_by", 2000 + 5000),
+        ((given.SessionReady(59_999),), "quiet_at", 3_600_000 - 300_000),
+        ((given.SessionReady(60_000),), "quiet_at", 30_000),
+        ((READY,), "forced_at", 3_600_000 - 30_000),
+        ((*SHORT_LIFE, given.SuccessorFailed()), "quiet_at", 30_000 + 5000),
+        ((given.SpeechStarted("c1"), *SHORT_LIFE, given.SpeechStopped("c1"), given.SuccessorReady()), "text_by", 33_000),
+        ((READY, *(UNREADABLE,) * 4), "is_ready", True),
+        ((READY, *(UNREADABLE,) * 5), "is_ready", False),
+        ((READY, UNREADABLE, 9999, *(UNREADABLE,) * 4), "is_ready", False),
+        ((READY, UNREADABLE, 10_000, *(UNREADABLE,) * 4), "is_ready", True),
+        ((LOST,) * 10, "closing", None),
+        ((LOST,) * 11, "closing", Reason.FALLBACK_GOODBYE),
+        ((LOST, READY, 9999, LOST), "opens", 2),
+        ((LOST, READY, 10_000, LOST), "opens", 1),
+        ((READY, given.SpeechStarted("c1"), *HANG_UPS[:2]), "closing", None),
+        ((READY, given.SpeechStarted("c1"), *HANG_UPS), "closing", Reason.AI_HANGUP),
+    ],
+)
+def test_each_wait_has_its_length_and_each_count_its_bound(steps: tuple[Input | int, ...], fact: str, value: object) -> None:
+    assert getattr(_after(*steps).machine, fact) == value
+
+
+def test_words_of_a_short_sound_are_awaited_for_a_moment() -> None:
+    talk = _after(READY, *SENTENCE, *TURN, rules=PATIENT._replace(interruptions="gateway"))
+    assert talk.machine.judge_at == 300
+
+
+def test_the_number_of_tool_calls_is_bounded() -> None:
+    assert len(_after(READY, *(given.ToolCall("r1", f"t{n}", "lookup") for n in range(9))).machine.open_tools) == 8
+    talk = _after(READY)
+    out = [
+        command for n in range(201) for command in talk.on(given.ToolCall("r1", f"t{n}", "lookup"), given.ToolSettled(f"t{n}"))
+    ]
+    assert sum(isinstance(command, do.WantTool) for command in out) == 100
+    assert len(talk.machine.answered) == 200, "later identifiers are kept too"

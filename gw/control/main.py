@@ -8,6 +8,7 @@ start resumes from the spool and the store's rows whatever was cut off.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -559,6 +560,7 @@ def run(
     sys.setswitchinterval(SWITCH_S)
     try:
         control = Control(config, scoreboard=scoreboard, row=row, is_orphan=is_orphan)
+        gc.freeze()  # a full collection, which delays tool calls by tens of milliseconds, does not visit what stays
     except (OSError, GatewayError, PageError, ValueError) as error:
         log.critical("control cannot start: %s", text_of(error))
         return 1

@@ -29,7 +29,7 @@ def ask(facts: Facts) -> None:
     facts.out.append(do.Create(facts.debt, facts.filling if facts.debt is Prompt.FILLER else ""))
 
 
-def owe(facts: Facts, prompt: Prompt, after_ms: int, *, insists: bool = False) -> None:
+def owe(facts: Facts, prompt: Prompt, after_ms: int = 0, *, insists: bool = False) -> None:
     """Owe the caller an answer. It is requested after `after_ms`, unless the AI begins one itself."""
     if facts.phase is not Phase.TALK:
         return
@@ -38,6 +38,12 @@ def owe(facts: Facts, prompt: Prompt, after_ms: int, *, insists: bool = False) -
     facts.survives = facts.response is Response.ACTIVE or (insists and facts.response is Response.REQUESTED)
     ahead_at = facts.heard_by - facts.heard_ms - limits.AHEAD_MS if facts.plays else 0
     facts.ask_at = max(facts.now + after_ms, ahead_at)
+
+
+def owe_only(facts: Facts, prompt: Prompt | None) -> None:
+    """Owe this and nothing else, immediately; None: nothing at all."""
+    facts.debt, facts.insists, facts.attempts = prompt, False, 0
+    facts.ask_at = NEVER if prompt is None else facts.now
 
 
 def wait(facts: Facts, wait_ms: int) -> None:

@@ -38,7 +38,7 @@ def ask_goodbye(facts: Facts) -> None:
     """Request a goodbye once, from an agent that hung up without a word."""
     if facts.closing is Reason.AI_HANGUP and not facts.has_spoken and not facts.has_asked_goodbye and facts.is_ready:
         facts.has_asked_goodbye = True
-        facts.debt, facts.insists, facts.attempts, facts.ask_at = Prompt.GOODBYE, False, 0, facts.now
+        answers.owe_only(facts, Prompt.GOODBYE)
 
 
 def may_take_back(facts: Facts) -> bool:
@@ -61,7 +61,7 @@ def take_back(facts: Facts) -> None:
 def begin_closing(facts: Facts, reason: Reason, bound_ms: int) -> None:
     """Decide the end. Nothing is owed any more but last words, within `bound_ms` beyond the queued audio."""
     facts.phase, facts.closing, facts.has_spoken = Phase.CLOSING, reason, False
-    facts.debt, facts.insists, facts.attempts, facts.ask_at = None, False, 0, NEVER
+    answers.owe_only(facts, None)
     for tool in facts.open_tools:
         if facts.is_ready and tool.call_id not in facts.answered:
             tools.answer_tool(facts, tool.call_id, "cancelled")
@@ -88,7 +88,7 @@ def announce_end(facts: Facts, reason: Reason) -> None:
         return
     begin_closing(facts, reason, limits.CLOSING_MS)
     if facts.is_ready:
-        facts.debt, facts.ask_at = Prompt.CLOSING, facts.now
+        answers.owe_only(facts, Prompt.CLOSING)
 
 
 def on_answered_by(facts: Facts, event: given.AnsweredBy) -> None:

@@ -38,7 +38,7 @@ def send_keys(facts: Facts) -> None:
         facts.sent_keys = (facts.sent_keys + keys)[-facts.rules.max_keys :]
     else:
         facts.held_keys = (facts.held_keys + keys)[-facts.rules.max_keys :]
-    answers.owe(facts, Prompt.ANSWER, 0, insists=True)
+    answers.owe(facts, Prompt.ANSWER, insists=True)
 
 
 def open_collection(facts: Facts, event: given.ToolCall) -> None:
@@ -62,7 +62,7 @@ def _collect(facts: Facts, keys: str) -> None:
         if made.is_open and key == made.asked.finish_on:
             _take_digits(facts, "too_few")
             continue
-        facts.collection = made = made._replace(digits=(made.digits + key)[: made.asked.most + 1])
+        facts.collection = made = made._replace(digits=(made.digits + key)[: made.asked.most])
         if made.is_open:
             facts.digits_at = facts.now + made.asked.pause_ms
             if made.is_full:

@@ -186,9 +186,9 @@ def _on_tools_called(facts: Facts, response_id: str | None) -> None:
     """
     facts.attempts = 0
     waits = facts.awaits_tool(response_id)
-    if facts.ask_at == NEVER and (waits or facts.phase is Phase.CLOSING):
+    if facts.ask_at == NEVER:
         facts.debt = None
     if facts.phase is Phase.CLOSING:
         ending.ask_goodbye(facts)
     elif not waits:
-        answers.owe(facts, Prompt.ANSWER, 0, insists=True)
+        answers.owe(facts, Prompt.ANSWER, insists=True)

@@ -20,9 +20,9 @@ def on_session_ready(facts: Facts, event: given.SessionReady) -> None:
     if not facts.has_greeted:
         facts.has_greeted = True
         if facts.debt is None and facts.rules.returns:
-            answers.owe(facts, Prompt.RETURNED, 0, insists=True)
+            answers.owe(facts, Prompt.RETURNED, insists=True)
         elif facts.debt is None and (facts.rules.resumes or facts.rules.greets):
-            answers.owe(facts, Prompt.RETURN if facts.rules.resumes else Prompt.GREETING, 0)
+            answers.owe(facts, Prompt.RETURN if facts.rules.resumes else Prompt.GREETING)
     else:
         _listen_first(facts)
 
@@ -34,7 +34,7 @@ def _use_session(facts: Facts, lifetime_ms: int) -> None:
         lifetime_ms = limits.LIFETIME_MS
     lifetime_ms = min(lifetime_ms, limits.LIFETIME_MS)
     facts.quiet_at = facts.now + max(lifetime_ms - limits.ROLLOVER_QUIET_MS, lifetime_ms // 2)
-    facts.forced_at = facts.now + max(lifetime_ms - limits.ROLLOVER_FORCED_MS, lifetime_ms // 2)
+    facts.forced_at = facts.now + lifetime_ms - limits.ROLLOVER_FORCED_MS
     facts.out.append(do.Restate())
     for call_id, result in facts.held_results:
         tools.give_result(facts, call_id, result)
@@ -82,7 +82,7 @@ def _leave_session(facts: Facts) -> None:
     """Take over what a session left open, for the next one."""
     if facts.debt is Prompt.FILLER:
         facts.debt = None
-    if facts.response is Response.ACTIVE and facts.phase is Phase.TALK:
+    if facts.response is Response.ACTIVE:
         if facts.has_new_tool and not facts.awaits_tool(facts.response_id):
             facts.debt, facts.insists = Prompt.ANSWER, True  # to the results
         elif facts.has_new_tool and facts.ask_at == NEVER:
@@ -90,7 +90,7 @@ def _leave_session(facts: Facts) -> None:
         elif facts.has_audio:
             facts.debt = facts.debt or Prompt.CONTINUE
     if facts.speaks or (facts.debt is Prompt.ANSWER and not facts.insists and not facts.has_text):
-        facts.debt = Prompt.REPEAT if facts.phase is Phase.TALK else None
+        facts.debt = Prompt.REPEAT
     if facts.phase is Phase.CLOSING:
         facts.debt = None
         if facts.response is Response.ACTIVE:

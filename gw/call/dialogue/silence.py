@@ -55,7 +55,7 @@ def on_filler_at(facts: Facts) -> None:
     may_speak = not facts.filling and facts.debt is None and facts.wait_by == NEVER and facts.response is Response.NONE
     if may_speak and facts.rules.tools[name].filler == "say":
         facts.filling = name
-        facts.debt, facts.insists, facts.attempts, facts.ask_at = Prompt.FILLER, False, 0, facts.now
+        answers.owe_only(facts, Prompt.FILLER)
     else:
         on_hold_at(facts)
 
@@ -72,7 +72,7 @@ def on_idle_at(facts: Facts) -> None:
     """Ask whether the caller is there, some times, then end the call."""
     if facts.prompts < facts.rules.idle_prompts:
         facts.prompts += 1
-        answers.owe(facts, Prompt.ARE_YOU_THERE, 0)
+        answers.owe(facts, Prompt.ARE_YOU_THERE)
     else:
         ending.announce_end(facts, Reason.IDLE_LIMIT)
 

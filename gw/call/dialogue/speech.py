@@ -31,7 +31,8 @@ def cut(facts: Facts) -> None:
         facts.dropped = kept(facts.dropped, response_id)
     facts.ended = ()
     if facts.phase is Phase.TALK:
-        facts.debt, facts.insists, facts.attempts, facts.ask_at, facts.sent_keys = None, False, 0, NEVER, ""
+        answers.owe_only(facts, None)
+        facts.sent_keys = ""
     elif facts.plays:
         facts.has_spoken = False
     if facts.response is Response.ACTIVE:
@@ -65,7 +66,7 @@ def on_speech_stopped(facts: Facts, event: given.SpeechStopped) -> None:
 def _await_own_response(facts: Facts) -> None:
     """Owe an answer to a turn. The AI begins it itself, unless the gateway judges, with the results so far."""
     if facts.rules.interruptions == "gateway":
-        answers.owe(facts, Prompt.ANSWER, 0)
+        answers.owe(facts, Prompt.ANSWER)
         return
     has_result = facts.debt is not None and facts.insists
     facts.insists = facts.insists and bool(facts.sent_keys)
@@ -82,7 +83,7 @@ def on_caller_text(facts: Facts, event: given.CallerText) -> None:
     facts.has_text = True
     if facts.floor is Floor.JUDGED and event.meaningful:
         cut(facts)
-        answers.owe(facts, Prompt.ANSWER, 0)
+        answers.owe(facts, Prompt.ANSWER)
     elif facts.floor is Floor.JUDGED:
         resume(facts)
 
@@ -97,4 +98,4 @@ def on_heard_out(facts: Facts, _: given.HeardOut) -> None:
     elif facts.floor is Floor.JUDGED and facts.phase is Phase.TALK:
         playback.release(facts)
         tools.cancel_tools(facts)
-        answers.owe(facts, Prompt.ANSWER, 0)
+        answers.owe(facts, Prompt.ANSWER)

@@ -136,7 +136,7 @@ def settle_tool(facts: Facts, tool: OpenTool, result: ToolOutcome) -> None:
     if is_active or (facts.waits(tool) and facts.awaits_tool(tool.response_id)):
         return
     own_ms = facts.ask_at - facts.now if facts.debt is Prompt.ANSWER and facts.ask_at != NEVER else 0
-    answers.owe(facts, Prompt.ANSWER, max(0, min(own_ms, limits.AFTER_TOOL_MS)), insists=True)
+    answers.owe(facts, Prompt.ANSWER, min(own_ms, limits.AFTER_TOOL_MS), insists=True)
 
 
 def may_leave(facts: Facts) -> bool:

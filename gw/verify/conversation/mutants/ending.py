@@ -20,11 +20,7 @@ MUTANTS: Final = mutants(
         ),
     ),
     ask_goodbye=(
-        Row(
-            "a silent hang-up is not asked for a goodbye",
-            check.TOOLS,
-            "facts.debt, facts.insists, facts.attempts, facts.ask_at = Prompt.GOODBYE, False, 0, facts.now",
-        ),
+        Row("a silent hang-up is not asked for a goodbye", check.TOOLS, "answers.owe_only(facts, Prompt.GOODBYE)"),
         Row("a goodbye is asked for again and again", check.GOODBYE, " and not facts.has_asked_goodbye", ""),
     ),
     may_take_back=(

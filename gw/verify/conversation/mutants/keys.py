@@ -11,7 +11,7 @@ from gw.verify.conversation.mutants.defects import Row, mutants
 MUTANTS: Final = mutants(
     keys,
     on_key=(Row("keys typed for a tool go to the AI", check.DIGITS, "if facts.collection is not None:", "if False:"),),
-    send_keys=(Row("keys are not answered", check.KEYS, "answers.owe(facts, Prompt.ANSWER, 0, insists=True)"),),
+    send_keys=(Row("keys are not answered", check.KEYS, "answers.owe(facts, Prompt.ANSWER, insists=True)"),),
     open_collection=(
         Row("keys pressed before a collection are lost", check.DIGITS, "_collect(facts, keys)"),
         Row("keys pressed before a collection go to the AI too", check.DIGITS, '"", NEVER)', "facts.keys, facts.keys_at)"),

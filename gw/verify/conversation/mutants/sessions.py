@@ -14,9 +14,9 @@ MUTANTS: Final = mutants(
         Row(
             "the caller is not greeted",
             check.SILENCE,
-            "answers.owe(facts, Prompt.RETURN if facts.rules.resumes else Prompt.GREETING, 0)",
+            "answers.owe(facts, Prompt.RETURN if facts.rules.resumes else Prompt.GREETING)",
         ),
-        Row("a return is not answered", check.RETURNED, "answers.owe(facts, Prompt.RETURNED, 0, insists=True)"),
+        Row("a return is not answered", check.RETURNED, "answers.owe(facts, Prompt.RETURNED, insists=True)"),
     ),
     _use_session=(
         Row("the conversation is not restated", check.PLAIN, "facts.out.append(do.Restate())"),
@@ -50,7 +50,7 @@ MUTANTS: Final = mutants(
         Row(
             "lost words of the caller are not asked for",
             check.SESSIONS,
-            "facts.debt = Prompt.REPEAT if facts.phase is Phase.TALK else None",
+            "facts.debt = Prompt.REPEAT",
         ),
         Row(
             "a result that preceded its response's end is lost with the session",

@@ -40,10 +40,10 @@ MUTANTS: Final = mutants(
         Row("words of a short sound come too late", check.JUDGED, "JUDGED, facts.now + limits.JUDGE_MS", "OPEN, NEVER"),
     ),
     on_caller_text=(
-        Row("words resume the agent", check.JUDGED, "cut(facts)\n        answers.owe(facts, Prompt.ANSWER, 0)", "resume(facts)"),
+        Row("words resume the agent", check.JUDGED, "cut(facts)\n        answers.owe(facts, Prompt.ANSWER)", "resume(facts)"),
     ),
     on_heard_out=(
-        Row("a short answer at the end of the agent's words is noise", check.JUDGED, "answers.owe(facts, Prompt.ANSWER, 0)"),
+        Row("a short answer at the end of the agent's words is noise", check.JUDGED, "answers.owe(facts, Prompt.ANSWER)"),
         Row(
             "an interruption leaves tools under way once all is heard",
             check.CANCELLED_JUDGED,

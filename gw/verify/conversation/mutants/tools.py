@@ -57,7 +57,7 @@ MUTANTS: Final = mutants(
         Row(
             "a tool's result is not answered",
             check.TOOLS,
-            "answers.owe(facts, Prompt.ANSWER, max(0, min(own_ms, limits.AFTER_TOOL_MS)), insists=True)",
+            "answers.owe(facts, Prompt.ANSWER, min(own_ms, limits.AFTER_TOOL_MS), insists=True)",
         ),
         Row("a late result is sent", check.LATE_RESULTS, "close_tool(facts, tool)"),
         Row("a result is kept for the next session and sent now too", check.TOOL_ELSEWHERE, "else:", "if True:"),
@@ -69,7 +69,7 @@ MUTANTS: Final = mutants(
         ),
         Row("an answer to results does not wait for the response that calls", check.TWO_TOOLS, "is_active or ", ""),
         Row("a result is kept from the AI", check.TOOLS, "give_result(facts, tool.call_id, result)"),
-        Row("a sentence for a tool counts as the answer", check.FILLER, "AFTER_TOOL_MS)), insists=True)", "AFTER_TOOL_MS)))"),
+        Row("a sentence for a tool counts as the answer", check.FILLER, "AFTER_TOOL_MS), insists=True)", "AFTER_TOOL_MS))"),
     ),
     may_leave=(
         Row("a transfer cuts the agent's words", check.LEAVING, "or facts.plays", ""),

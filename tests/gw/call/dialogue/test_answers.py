@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 
 import pytest
@@ -10,7 +11,7 @@ from gw.call.dialogue import answers
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Prompt
-from gw.call.dialogue.facts import NEVER
+from gw.call.dialogue.facts import NEVER, Facts, Response
 from gw.call.dialogue.inputs import Input, Trouble
 from gw.call.dialogue.rules import CANCEL_MS, MAX_WAIT_MS, SILENT_MS, Rules, ToolRules
 from gw.call.state import Reason
@@ -74,7 +75,7 @@ def test_nothing_is_owed_once_the_end_is_decided() -> None:
     talk = Talk()
     talk.greet()
     talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ToolCall("r1", "t1", "hang_up"))
-    answers.owe(talk.machine, Prompt.ANSWER, 0)
+    answers.owe(talk.machine, Prompt.ANSWER)
     assert talk.machine.debt is None
 
 
@@ -146,3 +147,88 @@ def test_an_answer_that_was_dropped_and_never_ended_is_owed_still() -> None:
     assert talk.machine.ask_at == NEVER
     talk.wait(CANCEL_MS)
     assert talk.machine.ask_at == CANCEL_MS
+
+
+def with_traces() -> Facts:
+    """Facts of a response that spoke and called a tool."""
+    facts = Talk().machine
+    facts.is_ready, facts.now = True, 1000
+    facts.response, facts.response_id, facts.asked = Response.ACTIVE, "r1", Prompt.ANSWER
+    facts.has_audio = facts.has_tool = facts.has_new_tool = facts.survives = True
+    facts.answer_by, facts.cancel_by = 2000, 3000
+    return facts
+
+
+def traces(facts: Facts) -> tuple[bool, ...]:
+    return (facts.has_audio, facts.has_tool, facts.has_new_tool, facts.survives)
+
+
+def test_a_request_has_its_deadline_and_no_trace_of_the_last_response() -> None:
+    facts = with_traces()
+    facts.debt, facts.ask_at = Prompt.GREETING, 1000
+    answers.ask(facts)
+    assert (facts.response, facts.response_id, facts.asked) == (Response.REQUESTED, "", Prompt.GREETING)
+    assert (facts.ask_at, facts.answer_by) == (NEVER, 1000 + facts.rules.answer_ms)
+    assert not any(traces(facts))
+
+
+def test_a_response_that_is_over_leaves_no_trace() -> None:
+    facts = with_traces()
+    answers.clear_response(facts)
+    assert (facts.response, facts.response_id, facts.asked) == (Response.NONE, "", None)
+    assert facts.answer_by == facts.cancel_by == NEVER
+    assert not any(traces(facts))
+
+
+@pytest.mark.parametrize(
+    ("response", "owed", "insisted", "insists", "expected"),
+    [
+        (Response.NONE, None, False, False, (False, False)),
+        (Response.NONE, None, True, False, (False, False)),
+        (Response.NONE, Prompt.ANSWER, False, False, (False, False)),
+        (Response.NONE, Prompt.ANSWER, True, False, (True, False)),
+        (Response.NONE, None, False, True, (True, False)),
+        (Response.REQUESTED, None, False, False, (False, False)),
+        (Response.REQUESTED, None, False, True, (True, True)),
+        (Response.ACTIVE, None, False, False, (False, True)),
+    ],
+)
+def test_a_response_under_way_pays_no_debt_that_came_later(
+    response: Response, owed: Prompt | None, expected: tuple[bool, bool], *, insisted: bool, insists: bool
+) -> None:
+    """`expected`: a response that begins cannot pay it; neither can the one under way."""
+    facts = with_traces()
+    facts.response, facts.debt, facts.insists, facts.attempts = response, owed, insisted, 2
+    answers.owe(facts, Prompt.REPEAT, 500, insists=insists)
+    assert (facts.debt, facts.attempts, facts.ask_at) == (Prompt.REPEAT, 0, 1500)
+    assert (facts.insists, facts.survives) == expected
+
+
+def test_a_debt_that_replaces_all_others_begins_anew() -> None:
+    facts = with_traces()
+    for prompt, ask_at in ((Prompt.GOODBYE, 1000), (None, NEVER)):
+        facts.insists, facts.attempts = True, 2
+        answers.owe_only(facts, prompt)
+        assert (facts.debt, facts.insists, facts.attempts, facts.ask_at) == (prompt, False, 0, ask_at)
+
+
+def test_what_is_cut_has_a_bound_on_its_end() -> None:
+    facts = with_traces()
+    answers.drop_response(facts, cancel=False)
+    assert (facts.response, facts.dropped, facts.answer_by, facts.cancel_by) == (Response.CUT, ("r1",), NEVER, 1000 + CANCEL_MS)
+    facts = with_traces()
+    answers.cancel_request(facts)
+    assert (facts.response, facts.cut_requests, facts.answer_by, facts.cancel_by) == (Response.CUT, 1, NEVER, 1000 + CANCEL_MS)
+
+
+@pytest.mark.parametrize("over", [answers.on_cancel_by, answers.end_cut_response])
+@pytest.mark.parametrize(
+    ("debt", "ask_at", "expected"), [(None, NEVER, NEVER), (Prompt.ANSWER, NEVER, 1000), (Prompt.ANSWER, 1900, 1900)]
+)
+def test_an_answer_owed_at_the_end_of_a_cut_response_is_requested(
+    over: Callable[[Facts], None], debt: Prompt | None, ask_at: int, expected: int
+) -> None:
+    facts = with_traces()
+    facts.response, facts.debt, facts.ask_at = Response.CUT, debt, ask_at
+    over(facts)
+    assert (facts.response, facts.ask_at) == (Response.NONE, expected)

@@ -10,7 +10,7 @@ from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
 from gw.call.dialogue.facts import NEVER, Phase, Response
 from gw.call.dialogue.inputs import Trouble
-from gw.call.dialogue.rules import CLOSING_MS, MAX_TAKEN_BACK, Rules, ToolRules
+from gw.call.dialogue.rules import CLOSING_MS, MAX_TAKEN_BACK, TOOL_MARGIN_MS, Rules, ToolRules
 from gw.call.digits import Asked
 from gw.call.state import Reason
 from tests.gw.call.dialogue.talk import Talk
@@ -307,3 +307,59 @@ def test_the_end_lets_the_recording_hear_the_caller_again() -> None:
     talk.on(given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "digits", asked=Asked(is_sensitive=True)))
     ended = do.End(Reason.PHONE_LOST, True)
     assert talk.on(given.StreamEnded(Reason.PHONE_LOST)) == [do.Conceal(False), ended]
+
+
+def test_who_speaks_while_the_agent_hangs_up_takes_it_back_a_bounded_number_of_times() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"))
+    for n in range(1, MAX_TAKEN_BACK + 1):
+        assert do.Note("goodbye_taken_back") in talk.on(given.ToolCall("r1", f"t{n}", "hang_up"))
+        assert talk.machine.taken_back == n
+    assert talk.on(given.ToolCall("r1", "t9", "hang_up")) == [do.ToolOutput("t9", "ok")]
+    assert talk.machine.phase is Phase.CLOSING
+
+
+@pytest.mark.parametrize(("plays", "has_audio"), [(True, False), (False, True), (False, False)])
+def test_a_goodbye_was_spoken_if_the_agent_is_heard_or_its_response_has_words(*, plays: bool, has_audio: bool) -> None:
+    talk = Talk()
+    talk.greet()
+    talk.machine.plays, talk.machine.has_audio, talk.machine.response = plays, has_audio, Response.ACTIVE
+    ending.hang_up(talk.machine)
+    assert talk.machine.has_spoken == (plays or has_audio)
+    assert not talk.machine.has_asked_goodbye, "the response may bring one"
+
+
+def test_a_goodbye_is_requested_from_an_agent_that_hangs_up_in_silence() -> None:
+    talk = Talk()
+    talk.greet()
+    ending.hang_up(talk.machine)
+    assert (talk.machine.debt, talk.machine.has_asked_goodbye) == (Prompt.GOODBYE, True)
+
+
+def test_a_decided_end_keeps_the_bound_of_what_runs_in_the_background_and_adds_to_what_is_heard() -> None:
+    book = ToolRules(waits=False)
+    talk = Talk(Rules(tools={"lookup": ToolRules(timeout_ms=1000), "book": book, "order": book._replace(timeout_ms=9000)}))
+    talk.greet()
+    talk.call("lookup", "book", "order")
+    talk.on(given.ResponseStarted("r2"), given.Audio("r2", 3000))
+    ending.begin_closing(talk.machine, Reason.BUDGET, 500)
+    assert talk.machine.tools_by == 8000 + TOOL_MARGIN_MS
+    assert talk.machine.close_by == talk.machine.heard_by + 500
+
+
+def test_a_decided_end_without_a_session_answers_no_tool_and_one_collection_is_over() -> None:
+    talk = Talk(Rules(tools={"digits": ToolRules(timeout_ms=20_000, collects=True)}))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "digits", asked=Asked(is_sensitive=True)))
+    talk.machine.is_ready, talk.machine.out = False, []
+    ending.begin_closing(talk.machine, Reason.BUDGET, 500)
+    assert talk.machine.out == [do.Conceal(False)]
+    assert talk.machine.collection is None
+
+
+def test_the_message_for_a_machine_has_its_bound() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.AnsweredBy("machine", 4000))
+    assert talk.machine.heard_by == 4000 + talk.machine.heard_ms

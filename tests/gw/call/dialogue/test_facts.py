@@ -22,6 +22,7 @@ def test_the_last_identifiers_are_kept() -> None:
 
 
 def test_a_dialogue_begins_with_nothing_under_way_and_no_timer_set() -> None:
+    assert (NEVER, MAX_IDS) == (2**60, 100)
     first = {"phase": Phase.TALK, "successor": Successor.NONE, "floor": Floor.OPEN, "response": Response.NONE}
     facts = Facts(Rules())
     for name in {field.name for field in fields(Facts)} - {"rules", *first}:
@@ -62,6 +63,11 @@ def test_a_response_that_called_a_tool_awaits_the_tool() -> None:
     talk.greet()
     talk.on(given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "lookup"))
     talk.machine.debt = None
+    assert talk.machine.waits_for == "tool"
+    talk.machine.has_new_tool = False
+    assert talk.machine.awaits_agent(), "an earlier response called it"
+    assert talk.machine.waits_for == "ai"
+    talk.machine.has_new_tool = True
     assert talk.machine.awaits_tool("r1")
     assert not talk.machine.awaits_tool("r2")
     assert not talk.machine.awaits_agent()
@@ -85,6 +91,9 @@ def test_a_moment_is_quiet_where_nothing_is_under_way() -> None:
         assert not other.machine.is_quiet(), event
     talk.call("lookup")
     assert not talk.machine.is_quiet()
+    talk.on(given.ToolSettled("t1"))
+    talk.machine.has_new_tool, talk.machine.response = True, Response.ACTIVE
+    assert talk.machine.awaits_agent(), "its call is settled"
 
 
 def test_the_report_of_hearing_has_no_longer_bound_than_a_goodbye() -> None:

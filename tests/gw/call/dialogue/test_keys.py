@@ -277,3 +277,44 @@ def test_digits_are_the_output_of_their_own_call() -> None:
     assert talk.on(given.ResponseStarted("r1"), *calls, given.ResponseDone("r1")) == [do.WantTool("t0"), do.Collect("t1")]
     assert talk.type("1234") == [taken("1234"), do.ToolOutput("t1", "settled")]
     assert [tool.call_id for tool in talk.machine.open_tools] == ["t0"]
+
+
+def test_a_key_is_a_sign_of_the_caller() -> None:
+    talk = Typing()
+    talk.machine.prompts = 2
+    talk.type("1")
+    assert talk.machine.prompts == 0
+
+
+def test_keys_that_wait_may_end_the_collection() -> None:
+    for waiting, digits, asked in (("12345", "1234", ASKED), ("1*2", "1", Asked(finish_on="*"))):
+        talk = Typing()
+        talk.type(waiting)
+        assert talk.ask(asked)[2] == taken(digits)
+        assert (talk.machine.collection, talk.machine.keys) == (None, "")
+
+
+def test_a_terminator_behind_sensitive_digits_is_not_kept_with_them() -> None:
+    talk = Typing()
+    talk.ask(SECRET._replace(least=2, most=6))
+    talk.on(given.Concealed())
+    assert talk.machine.digits_at == 5000
+    talk.type("12#")
+    assert talk.machine.collection is not None
+    assert (talk.machine.collection.digits, talk.machine.collection.is_taken) == ("12", True)
+
+
+def test_digits_typed_early_are_bounded() -> None:
+    talk = Typing()
+    talk.ask(SECRET)
+    talk.type("123456")
+    assert talk.machine.collection is not None
+    assert talk.machine.collection.digits == "1234"
+
+
+def test_no_pause_ends_it_while_the_caller_speaks_instead() -> None:
+    talk = Typing()
+    talk.ask()
+    talk.on(given.SpeechStarted("c1"))
+    talk.wait(5000)
+    assert talk.machine.digits_at == 5000 + 5000

@@ -30,6 +30,7 @@ def test_a_dialogue_begins_with_the_bounds_of_its_call() -> None:
     assert (machine.open_by, machine.hold_at, machine.warn_at, machine.limit_at) == (6000, 1900, 41_000, 61_000)
     assert machine.final_at == 61_000 + CLOSING_MS + machine.rules.goodbye_ms
     assert (machine.now, machine.lost_ms, machine.window_ms) == (1000, 1000, machine.rules.window_ms)
+    assert Dialogue.begin(Rules(max_call_ms=60_000, warn_ms=1), 0).warn_at == 59_999
     for warn_ms in (0, 60_000):
         assert Dialogue.begin(Rules(max_call_ms=60_000, warn_ms=warn_ms), 0).warn_at == NEVER
 
@@ -92,8 +93,29 @@ def test_a_chunk_that_changes_more_takes_the_long_way(before: Input) -> None:
     talk = playing()
     talk.on(before)
     facts = copy(talk.machine)
+    assert not talk.machine.plays_on(talk.machine.response_id, 3000, 500)
     assert not talk.machine.plays_on("r1", 3000, 500)
     assert talk.machine == facts
+
+
+def test_a_chunk_of_another_response_takes_the_long_way() -> None:
+    assert not playing().machine.plays_on("r9", 3000, 500)
+
+
+def test_a_sign_of_the_ai_ends_the_wait_for_one() -> None:
+    talk = Talk()
+    talk.greet()
+    for event, by_ms in ((given.FramesMissing(), 5000), (given.Alive(), NEVER)):
+        talk.machine.silent_by = 5000
+        talk.on(event)
+        assert talk.machine.silent_by == by_ms, event
+
+
+def test_what_follows_from_the_facts_follows_a_tick_too() -> None:
+    talk = Talk(Rules(idle_ms=1000, idle_prompts=2, hold_after_ms=10**6))
+    talk.greet()
+    assert talk.machine.idle_at == 1000
+    assert talk.wait(1000) == [do.Create(Prompt.ARE_YOU_THERE)]
 
 
 def test_a_decided_end_comes_once_its_words_are_heard() -> None:

@@ -176,3 +176,43 @@ def test_audio_that_is_discarded_is_held_no_longer() -> None:
     talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000), given.ResponseDone("r1"), given.SpeechStarted("c1"))
     assert talk.wait(900) == [do.Interrupt("cut"), do.ReleaseAudio()]
     assert (talk.machine.floor, talk.machine.plays) == (Floor.OPEN, False)
+
+
+def test_words_that_decide_discard_what_was_released() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000), given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+    assert do.Interrupt("cut_words") in talk.on(given.CallerText("c1"))
+
+
+def test_audio_that_comes_while_it_is_held_is_held_from_then_on() -> None:
+    talk = Talk(Rules(interruptions="gateway", resume_after_ms=2000))
+    talk.greet()
+    talk.now_ms = 100
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 1000), given.SpeechStarted("c1"))
+    talk.now_ms = 300
+    talk.on(given.Audio("r1", 4000))
+    assert (talk.machine.held_at, talk.machine.heard_by) == (300, 300 + 4000 + 2000 + 2000)
+    talk.now_ms = 400
+    talk.on(given.SpeechStarted("c1"))
+    assert (talk.machine.held_at, talk.machine.heard_by) == (400, 8400)
+    talk.on(given.SpeechStopped("c1"))
+    assert (talk.machine.held_at, talk.machine.heard_by) == (NEVER, 6400)
+
+
+def test_last_words_move_the_bound_on_the_end_and_others_do_not() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 1000))
+    assert talk.machine.close_by == NEVER
+    talk.on(given.ToolCall("r1", "t1", "hang_up"), given.Audio("r1", 5000))
+    assert talk.machine.close_by == 5000 + 2000 + talk.machine.rules.goodbye_ms
+
+
+def test_what_plays_can_fall_silent_until_it_is_heard() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 1000), given.Starved())
+    assert talk.machine.starved
+    talk.on(given.HeardOut())
+    assert not talk.machine.starved

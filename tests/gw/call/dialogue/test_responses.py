@@ -9,7 +9,7 @@ from gw.call.dialogue import ending
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Prompt
 from gw.call.dialogue.facts import NEVER, Phase, Response
-from gw.call.dialogue.inputs import Trouble
+from gw.call.dialogue.inputs import Input, Trouble
 from gw.call.dialogue.rules import Rules, ToolRules
 from gw.call.digits import Asked
 from gw.call.state import Reason
@@ -343,3 +343,150 @@ def test_a_response_that_calls_a_tool_has_not_failed() -> None:
     talk.machine.attempts = 2
     talk.call("lookup")
     assert talk.machine.attempts == 0
+
+
+# -- a response and the traces of another ---------------------------------------------------------------------------------
+
+
+def test_a_dropped_response_is_known_after_its_end() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1"), given.SpeechStarted("c1"), given.ResponseDone("r1", False))
+    talk.on(given.SpeechStopped("c1"), given.ResponseStarted("r1"))
+    assert talk.machine.response is Response.NONE
+    assert talk.on(given.ResponseStarted("r2"), given.Audio("r1")) == []
+    assert "r1" in talk.machine.dropped
+
+
+def test_the_end_of_a_dropped_response_ends_no_other_that_is_cut() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"), given.ResponseStarted("r1"), given.ResponseStarted("r2"), given.ResponseDone("r1", False))
+    assert (talk.machine.response, talk.machine.response_id) == (Response.CUT, "r2")
+
+
+def test_each_cut_request_begins_once() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.machine.cut_requests = 2
+    talk.on(given.ResponseStarted("r1"))
+    assert talk.machine.cut_requests == 1
+
+
+def test_a_response_that_begins_takes_over_no_trace_of_another() -> None:
+    talk = Talk(Rules(tools={"approval": ToolRules(yields=True, filler="none")}))
+    talk.greet()
+    talk.call("approval")
+    facts = talk.machine
+    facts.has_audio = facts.has_tool = facts.has_new_tool = True
+    facts.debt, facts.ask_at, facts.cancel_by = Prompt.ANSWER, 900, 500
+    assert talk.on(given.ResponseStarted("r2")) == [do.ToolOutput("t1", "yielded")]
+    assert not (facts.has_audio or facts.has_tool or facts.has_new_tool)
+    assert facts.ask_at == facts.cancel_by == NEVER
+
+
+def test_first_words_pay_the_debt_and_its_keys_and_move_the_bound() -> None:
+    talk = Talk(Rules(protect_greeting_ms=1000))
+    talk.greet()
+    assert talk.machine.protect_by == 1000
+    talk.wait(1000)
+    talk.on(given.Key("1"), given.Key("#"), given.ResponseStarted("r1"), given.Audio("r1"))
+    assert (talk.machine.sent_keys, talk.machine.answer_by) == ("", 1000 + talk.machine.rules.stall_ms)
+    assert talk.machine.protect_by == NEVER, "only a greeting is protected"
+    assert not talk.machine.has_spoken
+
+
+@pytest.mark.parametrize(
+    ("end", "spoken"), [(given.BudgetSpent(), False), (given.ToolCall("r1", "t1", "hang_up"), True), (given.Alive(), False)]
+)
+def test_the_rest_of_a_sentence_is_the_last_word_of_an_agent_that_hung_up(end: Input, *, spoken: bool) -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), end, given.Audio("r1"))
+    assert talk.machine.has_spoken == spoken
+
+
+def test_a_requested_response_may_end_without_a_start() -> None:
+    talk = Talk()
+    talk.on(given.SessionReady())
+    assert talk.on(given.ResponseDone("r9", False, Trouble.RATE_LIMIT, 4000)) == [do.Note("answer_failed")]
+    assert (talk.machine.response, talk.machine.wait_by) == (Response.NONE, 4000)
+
+
+def test_an_answer_that_is_spoken_ends_the_count_of_failures() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.machine.attempts = 2
+    talk.speak("r1")
+    assert talk.machine.attempts == 0
+
+
+def test_a_lasting_refusal_of_an_idle_prompt_ends_the_call() -> None:
+    talk = Talk(Rules(idle_ms=2000))
+    talk.greet()
+    talk.wait(2000)
+    out = talk.on(given.ResponseStarted("r1"), given.ResponseDone("r1", False, Trouble.LASTING))
+    assert do.Note("fallback", Reason.AI_REFUSED) in out
+
+
+@pytest.mark.parametrize(
+    ("response", "response_id", "cut_requests", "expected"),
+    [
+        (Response.CUT, "", 1, Response.NONE),
+        (Response.CUT, "r1", 1, Response.CUT),
+        (Response.CUT, "", 2, Response.CUT),
+        (Response.ACTIVE, "", 1, Response.ACTIVE),
+    ],
+)
+def test_the_refusal_of_a_cut_request_ends_the_last_of_them(
+    response: Response, response_id: str, cut_requests: int, expected: Response
+) -> None:
+    talk = Talk()
+    talk.greet()
+    talk.machine.response, talk.machine.response_id, talk.machine.cut_requests = response, response_id, cut_requests
+    talk.on(given.CreateRefused(Trouble.RATE_LIMIT, 4000))
+    assert (talk.machine.response, talk.machine.wait_by) == (expected, 4000)
+
+
+@pytest.mark.parametrize("debt", [None, Prompt.REPEAT])
+def test_an_answer_that_insists_is_owed_behind_the_response_that_crossed_its_request(debt: Prompt | None) -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"))
+    talk.machine.asked, talk.machine.insists, talk.machine.debt = Prompt.ANSWER, True, debt
+    talk.on(given.CreateRefused(Trouble.CROSSED))
+    assert (talk.machine.debt, talk.machine.survives) == (debt or Prompt.ANSWER, True)
+
+
+def test_a_call_moves_the_bound_of_its_response_and_a_repeated_one_is_not_new() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.call("lookup")
+    talk.now_ms = 1000
+    talk.on(given.ResponseStarted("r2"), given.ToolCall("r2", "t1", "lookup"))
+    assert (talk.machine.has_tool, talk.machine.has_new_tool) == (True, False)
+    talk.now_ms = 2000
+    talk.on(given.ToolCall("r2", "t2", "lookup"), given.ToolCall("r2", "t1", "lookup"))
+    assert (talk.machine.has_new_tool, talk.machine.answer_by) == (True, 2000 + talk.machine.rules.answer_ms)
+
+
+def test_the_call_is_left_once() -> None:
+    talk = Talk(Rules(tools={"transfer": ToolRules(leaves=Reason.TRANSFERRED)}))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "transfer"))
+    assert talk.on(given.ToolCall("r1", "t2", "transfer")) == [do.ToolOutput("t2", "busy")]
+
+
+def test_a_response_that_calls_tools_pays_the_debt_before_it_and_no_later_one() -> None:
+    talk = Talk(Rules(interruptions="none", tools={"lookup": ToolRules()}))
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+    talk.call("lookup")
+    assert talk.machine.debt is None
+    talk.on(given.ResponseStarted("r2"), given.SpeechStarted("c2"), given.SpeechStopped("c2"))
+    talk.on(given.ToolCall("r2", "t2", "lookup"), given.ResponseDone("r2"))
+    assert (talk.machine.debt, talk.machine.ask_at) == (Prompt.ANSWER, 700)
+    talk = Talk()
+    talk.greet()
+    talk.call("unknown")
+    assert talk.machine.insists, "no response of the AI's own answers its output"

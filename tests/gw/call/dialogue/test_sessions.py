@@ -18,6 +18,7 @@ from gw.call.dialogue.rules import (
     LISTEN_MS,
     MAX_OPENS,
     MAX_UNREADABLE,
+    MIN_LIFETIME_MS,
     OPEN_PAUSES_MS,
     ROLLOVER_FORCED_MS,
     ROLLOVER_QUIET_MS,
@@ -68,7 +69,8 @@ def test_a_rollover_waits_for_the_words_of_the_caller(*, comes: bool) -> None:
     talk.speak("r1")
     talk.wait(LIFETIME_MS - ROLLOVER_QUIET_MS)
     assert talk.on(given.SuccessorReady()) == []
-    out = talk.on(given.CallerText("c1")) if comes else talk.wait(TEXT_MS)
+    assert talk.wait(TEXT_MS - 1) == []
+    out = talk.on(given.CallerText("c1")) if comes else talk.wait(1)
     assert out == [do.Swap(), do.Restate()]
 
 
@@ -97,11 +99,14 @@ def test_the_first_session_speaks_first_if_the_agent_does(rules: Rules, prompt: 
 
 
 def test_the_lifetime_of_a_session_is_bounded_and_an_implausible_one_ignored() -> None:
-    for lifetime_ms, used_ms in ((1000, LIFETIME_MS), (900_000, 900_000), (10**9, LIFETIME_MS)):
+    for lifetime_ms, used_ms in ((MIN_LIFETIME_MS - 1, LIFETIME_MS), (900_000, 900_000), (10**9, LIFETIME_MS)):
         talk = Talk()
         talk.on(given.SessionReady(lifetime_ms))
         assert talk.machine.quiet_at == used_ms - ROLLOVER_QUIET_MS
         assert talk.machine.forced_at == used_ms - ROLLOVER_FORCED_MS
+    talk = Talk()
+    talk.on(given.SessionReady(MIN_LIFETIME_MS))
+    assert talk.machine.quiet_at == MIN_LIFETIME_MS // 2
 
 
 def test_results_and_keys_that_came_without_a_session_are_the_first_the_next_one_gets() -> None:
@@ -110,7 +115,7 @@ def test_results_and_keys_that_came_without_a_session_are_the_first_the_next_one
     talk.call("lookup")
     talk.on(given.SessionLost(Reason.AI_LOST), given.ToolSettled("t1"), given.Key("1"), given.Key("#"))
     assert talk.on(given.SessionReady()) == [do.Restate(), do.ToolOutput("t1", "settled"), do.SendKeys("1")]
-    assert talk.machine.sent_keys == "1"
+    assert (talk.machine.sent_keys, talk.machine.held_keys, talk.machine.held_results) == ("1", "", ())
 
 
 def test_attempts_at_the_first_session_are_noted_once_and_end_in_the_fallback() -> None:
@@ -148,9 +153,15 @@ def test_a_session_that_lasted_gives_the_next_one_the_whole_window() -> None:
     talk.on(given.SessionLost(Reason.AI_LOST))
     assert (talk.machine.window_ms, talk.machine.opens) == (8000, 1)
     talk = Talk(Rules(window_ms=8000))
-    talk.now_ms = 3000
+    talk.now_ms = 6000
     talk.on(given.SessionReady(), given.SessionLost(Reason.AI_LOST))
-    assert talk.machine.window_ms == 5000
+    talk.now_ms = 7000
+    talk.on(given.SessionReady())
+    assert talk.machine.window_ms == 8000 - 6000 - 1000
+    talk.on(given.SessionLost(Reason.AI_LOST))
+    talk.now_ms = 9500
+    talk.on(given.SessionReady())
+    assert talk.machine.window_ms == 0
 
 
 def test_a_session_lost_in_the_goodbye_is_not_replaced() -> None:
@@ -218,7 +229,8 @@ def test_a_successor_that_failed_is_tried_again() -> None:
     assert talk.on(given.SuccessorReady(), given.SuccessorFailed()) == [], "none was opened"
     talk.wait(LIFETIME_MS - ROLLOVER_QUIET_MS)
     talk.on(given.SuccessorFailed())
-    assert talk.wait(ROLLOVER_RETRY_MS) == [do.OpenSuccessor()]
+    assert talk.wait(ROLLOVER_RETRY_MS - 1) == []
+    assert talk.wait(1) == [do.OpenSuccessor()]
 
 
 def test_no_successor_is_opened_without_a_session() -> None:
@@ -237,6 +249,9 @@ def test_shortly_before_the_end_a_session_is_replaced_although_something_is_owed
     facts = copy(talk.machine)
     sessions.on_forced_at(talk.machine)
     assert talk.machine == facts
+    talk.machine.speaks = True
+    assert not sessions.may_swap(talk.machine), "the caller speaks"
+    talk.machine.speaks = False
     talk.on(given.ResponseStarted("r2"))
     assert not sessions.may_swap(talk.machine), "a response is under way"
 
@@ -251,6 +266,37 @@ def test_requests_that_the_old_session_had_are_not_the_new_one_s() -> None:
     talk = Talk(Rules(idle_prompts=0, idle_ms=10_000_000, interruptions="none"))
     talk.greet()
     talk.wait(LIFETIME_MS - ROLLOVER_QUIET_MS)
-    talk.machine.cut_requests, talk.machine.response = 1, Response.CUT
+    talk.machine.cut_requests, talk.machine.response, talk.machine.cancel_by = 1, Response.CUT, talk.now_ms + 500
     assert talk.on(given.SuccessorReady(LIFETIME_MS)) == [do.Swap(), do.Restate()]
     assert (talk.machine.cut_requests, talk.machine.response, talk.machine.successor) == (0, Response.NONE, Successor.NONE)
+    assert talk.machine.cancel_by == NEVER
+
+
+@pytest.mark.parametrize(("window_ms", "opens"), [(OPEN_PAUSES_MS[0], False), (OPEN_PAUSES_MS[0] + 1, True)])
+def test_an_attempt_needs_time_after_its_pause(window_ms: int, *, opens: bool) -> None:
+    out = Talk(Rules(window_ms=window_ms)).on(given.SessionLost(Reason.AI_LOST))
+    assert (do.OpenSession(OPEN_PAUSES_MS[0]) in out) == opens
+
+
+@pytest.mark.parametrize(("later_ms", "is_ready"), [(UNREADABLE_WINDOW_MS - 1, False), (UNREADABLE_WINDOW_MS, True)])
+def test_unreadable_events_count_within_their_window(later_ms: int, *, is_ready: bool) -> None:
+    talk = Talk()
+    talk.greet()
+    talk.now_ms = 1000
+    talk.on(given.Unreadable())
+    talk.now_ms += later_ms
+    talk.on(*[given.Unreadable()] * (MAX_UNREADABLE - 1))
+    assert talk.machine.is_ready == is_ready
+
+
+def test_a_lost_session_leaves_no_trace_and_no_closing_words() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000), given.SpeechStarted("c1"))
+    talk.machine.sent_keys, talk.machine.cut_requests = "1", 2
+    assert do.ReleaseAudio() in talk.on(given.SessionLost(Reason.AI_LOST))
+    assert (talk.machine.held_keys, talk.machine.sent_keys, talk.machine.cut_requests) == ("1", "", 0)
+    talk = Talk()
+    talk.greet()
+    talk.on(given.BudgetSpent())
+    assert talk.on(given.SessionLost(Reason.AI_LOST)) == [do.Note("ai_leg_lost", Reason.AI_LOST), do.End(Reason.BUDGET, True)]

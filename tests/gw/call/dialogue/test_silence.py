@@ -171,3 +171,13 @@ def test_an_owed_answer_has_no_sound_while_the_call_closes() -> None:
     talk.greet()
     assert talk.on(given.BudgetSpent()) == [do.Create(Prompt.CLOSING)]
     assert talk.wait(5000) == []
+
+
+def test_the_first_wait_that_is_due_is_bridged() -> None:
+    tools = {"slow": ToolRules(), "quick": ToolRules(filler="say", filler_after_ms=500)}
+    talk = Talk(Rules(tools=tools))
+    talk.greet()
+    talk.call("slow", "quick")
+    assert (talk.machine.hold_at, talk.machine.filler_at) == (NEVER, 500)
+    assert talk.wait(500) == [do.Create(Prompt.FILLER, "quick")]
+    assert talk.machine.filler_at == NEVER, "the agent is awaited"

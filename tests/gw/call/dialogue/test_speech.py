@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Prompt
 from gw.call.dialogue.facts import Floor
-from gw.call.dialogue.rules import MAX_SPEECH_MS, MAX_TAKEN_BACK, Rules, ToolRules
+from gw.call.dialogue.rules import AFTER_TOOL_MS, MAX_SPEECH_MS, MAX_TAKEN_BACK, OWN_RESPONSE_MS, Rules, ToolRules
 from gw.call.state import Reason
 from tests.gw.call.dialogue.talk import Talk
 
@@ -156,3 +158,67 @@ def test_who_interrupts_the_goodbye_is_back_in_the_conversation() -> None:
     talk.greet()
     talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
     assert talk.on(given.SpeechStarted("c1")) == [do.Note("goodbye_taken_back"), do.Interrupt()]
+
+
+def test_who_interrupts_drops_the_late_audio_of_ended_responses_and_is_owed_no_answer_to_keys() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.speak("r1")
+    talk.machine.sent_keys, talk.machine.prompts = "1", 2
+    talk.on(given.SpeechStarted("c1"))
+    assert (talk.machine.dropped, talk.machine.ended) == (("r0", "r1"), ())
+    assert (talk.machine.sent_keys, talk.machine.prompts) == ("", 0)
+
+
+def test_a_long_sound_without_words_is_noise() -> None:
+    talk = Talk(Rules(interruptions="gateway", cut_after_ms=9000, resume_after_ms=2000))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 8000), given.SpeechStarted("c1"))
+    assert talk.wait(2000) == [do.DeleteItem("c1"), do.ReleaseAudio()]
+    assert not talk.machine.speaks
+
+
+@pytest.mark.parametrize(
+    ("debt", "insisted", "sent_keys", "expected"),
+    [
+        (None, True, "", (OWN_RESPONSE_MS, False)),
+        (Prompt.ANSWER, False, "", (OWN_RESPONSE_MS, False)),
+        (Prompt.ANSWER, True, "", (AFTER_TOOL_MS, False)),
+        (Prompt.ANSWER, True, "1", (AFTER_TOOL_MS, True)),
+    ],
+)
+def test_the_ai_answers_a_turn_itself_and_results_with_it_but_no_keys(
+    debt: Prompt | None, sent_keys: str, expected: tuple[int, bool], *, insisted: bool
+) -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"))
+    talk.machine.debt, talk.machine.insists, talk.machine.sent_keys = debt, insisted, sent_keys
+    talk.on(given.SpeechStopped("c1"))
+    assert (talk.machine.ask_at, talk.machine.insists) == expected
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_who_speaks_until_all_is_heard_gives_up_what_an_interruption_does(*, stops: bool) -> None:
+    talk = Talk(Rules(interruptions="gateway", tools={"lookup": ToolRules(cancels=True)}))
+    talk.greet()
+    talk.call("lookup")
+    talk.on(given.ResponseStarted("r2"), given.Audio("r2", 500), given.ResponseDone("r2"), given.SpeechStarted("c1"))
+    talk.on(*([given.SpeechStopped("c1")] if stops else []))
+    assert do.CancelTool("t1") in talk.on(given.HeardOut())
+    assert not talk.machine.plays
+
+
+def test_who_speaks_until_the_goodbye_is_heard_takes_it_back() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 500), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    talk.on(given.SpeechStarted("c1"))
+    assert talk.on(given.HeardOut()) == [do.Note("goodbye_taken_back"), do.ReleaseAudio()]
+
+
+def test_an_interruption_gives_up_tools_that_ask_for_it() -> None:
+    talk = Talk(Rules(tools={"lookup": ToolRules(cancels=True)}))
+    talk.greet()
+    talk.call("lookup")
+    assert talk.on(given.SpeechStarted("c1")) == [do.ToolOutput("t1", "cancelled"), do.CancelTool("t1")]

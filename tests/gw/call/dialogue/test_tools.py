@@ -8,7 +8,7 @@ from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue import tools
 from gw.call.dialogue.commands import Prompt
-from gw.call.dialogue.facts import NEVER
+from gw.call.dialogue.facts import NEVER, Phase
 from gw.call.dialogue.rules import AFTER_TOOL_MS, TOOL_MARGIN_MS, Rules, ToolRules
 from gw.call.digits import Asked
 from gw.call.state import Reason
@@ -295,3 +295,72 @@ def test_a_call_that_collects_digits_is_closed_with_its_collection(*, is_sensiti
     out = talk.on(given.ToolSettled("t1"))
     assert out == [*([do.Conceal(False)] if is_sensitive else []), do.ToolOutput("t1", "settled")]
     assert (talk.machine.collection, talk.machine.digits_at) == (None, NEVER)
+
+
+# -- what a call belongs to, and its time ---------------------------------------------------------------------------------
+
+
+def test_a_call_is_known_while_its_result_waits_for_a_session() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.call("lookup")
+    talk.on(given.SessionLost(Reason.AI_LOST), given.ToolSettled("t1"))
+    assert tools.is_known(talk.machine, "t1")
+    assert not tools.is_known(talk.machine, "t2")
+
+
+@pytest.mark.parametrize("name", ["lookup", "transfer"])
+def test_a_call_belongs_to_the_response_that_made_it(name: str) -> None:
+    talk = Talk(LEAVES)
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.ToolCall("r9", "t1", name))
+    assert talk.machine.open_tools[-1].response_id == "r9"
+
+
+@pytest.mark.parametrize(("left_ms", "more_ms"), [(5000, 5000), (-7, 0), (99_999, 8000)])
+def test_a_tool_of_an_earlier_stream_has_the_rest_of_its_time(left_ms: int, more_ms: int) -> None:
+    talk = Talk(Rules(resumes=True, tools={"lookup": ToolRules(), "book": ToolRules(waits=False)}))
+    talk.now_ms = 1000
+    talk.on(given.ToolResumed("t1", "lookup", left_ms), given.ToolResumed("t2", "book", 8000))
+    assert talk.machine.tools_by == 1000 + more_ms + TOOL_MARGIN_MS
+    assert [tool.response_id for tool in talk.machine.open_tools] == ["earlier"] * 2
+    assert talk.machine.answered == ("t2",)
+    talk.on(*(given.ToolResumed(f"t{n}", "lookup", 5000) for n in range(3, 12)))
+    assert len(talk.machine.open_tools) == 8
+
+
+def test_a_call_that_yields_is_open_no_longer() -> None:
+    talk = Talk(Rules(tools={"approval": ToolRules(yields=True, filler="none")}))
+    talk.greet()
+    talk.call("approval")
+    talk.on(given.ResponseStarted("r2"))
+    assert talk.machine.open_tools == ()
+
+
+def test_a_result_is_owed_an_answer_although_another_response_is_under_way() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.call("lookup")
+    talk.on(given.ResponseStarted("r2"), given.Audio("r2"), given.ToolSettled("t1"))
+    assert talk.machine.debt is Prompt.ANSWER
+
+
+@pytest.mark.parametrize(("debt", "expected"), [(Prompt.ANSWER, 700), (Prompt.REPEAT, 600)])
+def test_a_result_delays_no_answer_that_is_due_before(debt: Prompt, expected: int) -> None:
+    talk = Talk()
+    talk.greet()
+    talk.call("lookup")
+    talk.on(given.SpeechStarted("c1"))
+    talk.machine.debt, talk.machine.ask_at, talk.now_ms = debt, 700, 600
+    talk.on(given.ToolSettled("t1"))
+    assert talk.machine.ask_at == expected
+
+
+def test_the_end_of_the_stream_is_awaited_from_when_it_may_come() -> None:
+    talk = leaving()
+    talk.now_ms = 1000
+    talk.on(given.ResponseDone("r1"), given.HeardOut())
+    assert talk.machine.tools_by == 1000 + 6000 + TOOL_MARGIN_MS
+    assert [tool.call_id for tool in talk.machine.open_tools] == ["t1"]
+    talk.machine.phase = Phase.CLOSING
+    assert not tools.may_leave(talk.machine)

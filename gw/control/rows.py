@@ -23,6 +23,8 @@ RECORDING_PAUSED: Final = "recording_paused"
 RECORDING_RESUMED: Final = "recording_resumed"
 #: The kind of an event about a caller whom an operator transferred: there is no way back to the agent.
 TRANSFERRED: Final = "transferred"
+#: The same for a call that an operator ended by Twilio, as no worker here has it.
+HUNG_UP: Final = "hung_up"
 #: States of a recording, in the order a row moves, forward only. `failed` is early: a failed recording may turn out to exist.
 RowState = Literal["wanted", "claimed", "failed", "started", "absent", "completed"]
 

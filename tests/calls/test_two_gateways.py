@@ -157,17 +157,20 @@ def test_a_machine_that_lost_power_ends_its_calls_under_a_new_hostname(site: Sit
     assert {one.machine for one in site.store.gateways()[1]} == {"voice-2"}
 
 
-def test_an_operator_of_another_gateway_transfers_a_call(site: Site) -> None:
+def test_an_operator_of_another_gateway_transfers_a_call_and_ends_one(site: Site) -> None:
     """Twilio ends the stream as if the caller had hung up, and the gateway that has the call expects nothing else."""
     first, second = site.machines
     site.start(first)
-    call = site.call(first, "started")
+    moved, ended = (site.call(first, "started") for _ in range(2))
     site.start(second)
     operator = AdminClient(second.admin_socket, scaled(10.0))
-    operator.request("transfer", call_sid=call.call_sid, to="+15550009999")
-    assert call.wait(scaled(20.0))
-    until(lambda: site.row(call).reason == "transferred", "the end is a transfer")
-    row = site.row(call)
+    operator.request("transfer", call_sid=moved.call_sid, to="+15550009999")
+    operator.request("hangup", call_sid=ended.call_sid)
+    assert moved.wait(scaled(20.0))
+    assert ended.wait(scaled(20.0))
+    until(lambda: site.row(moved).reason == "transferred", "the end is a transfer")
+    until(lambda: site.row(ended).reason == "admin_hangup", "the end is an operator's")
+    row = site.row(moved)
     assert (row.result, row.detail) == ("success", "an operator transferred the caller")
     assert "transferred" in [event.kind for event in row.events]
-    assert call.dialled == ["+15550009999"]
+    assert moved.dialled == ["+15550009999"]

@@ -491,6 +491,8 @@ def event_sentence(event: EventRow) -> str:
             return f"the call resumed on another stream, number {data.get('n')}"
         case "transfer_wanted" | "transferred":
             return f"transfer to {data.get('to')} {'requested' if kind == 'transfer_wanted' else 'done'}"
+        case "hung_up":
+            return "an operator hung up"
         case "operator":
             return f"an operator (uid {data.get('uid')}): {data.get('command')}, {data.get('outcome')}"
         case "recording_paused" | "recording_resumed":

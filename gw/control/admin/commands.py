@@ -34,7 +34,7 @@ from gw.control.outbound.service import call_request
 from gw.control.recording.pauses import Pauses
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
-from gw.control.rows import TRANSFERRED, CallFilter, RecordingRow
+from gw.control.rows import HUNG_UP, TRANSFERRED, CallFilter, RecordingRow
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import ALL_CALLS, Store, StoreError, claimant_of
 from gw.control.twilio_api.accounts import Account, Accounts
@@ -244,6 +244,7 @@ class AdminCommands:
             account.rest.complete_call(args.call_sid)
         except RestError as error:
             raise CommandError(_code_of(error), f"Twilio did not end the call: {error}") from error
+        self._audit.store(args.call_sid, HUNG_UP)
         return {"call_sid": args.call_sid, "worker": False, "rest": "completed"}
 
     def _transfer(self, args: _Transfer) -> Any:

@@ -4,7 +4,7 @@ A batch is one transaction. Every event first becomes a bounded row of its table
 which the first value of a column stays and later ones only fill gaps (COALESCE). The end of a call is the exception: the latest
 wins, but an end that leaves the caller on the line (`gw.call.resume.RESUMABLE`) never replaces one after which no stream follows:
 it is an older stream's. A caller who leaves a transfer ends the call after its last stream. Twilio's `stop` is the same for a
-caller who hangs up and for one whom an operator of another gateway transferred: of such a call, the operator's event decides.
+caller who hangs up and for a call that an operator of another gateway transferred or ended: the operator's event decides.
 Webhooks become rows of `events` only; the recorder decides their effect on recordings.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import asdict
-from sqlalchemy import ColumnElement, Connection, Insert, Table, Update, and_, bindparam, case, exists, func, literal, or_
+from sqlalchemy import ColumnElement, Connection, Insert, Table, Update, and_, bindparam, case, exists, func, literal, or_, true
 from sqlalchemy.dialects import mysql, sqlite
 
 from gw import bus
@@ -22,7 +22,7 @@ from gw.call.cost.usage import KINDS, Used
 from gw.call.quality import Quality
 from gw.call.resume import RESUMABLE
 from gw.call.state import BY_OPERATOR, Reason, result_of
-from gw.control.rows import TRANSFERRED, CallRow, EventRow, QualityRow, Scalar, TurnRow, UsageRow
+from gw.control.rows import HUNG_UP, TRANSFERRED, CallRow, EventRow, QualityRow, Scalar, TurnRow, UsageRow
 from gw.control.store import tables
 from gw.control.store.tables import DAY_CHARS, DETAIL_CHARS, NUMBER_CHARS, SID_CHARS, TEXT_CHARS, calls
 from gw.control.store.values import Fit
@@ -66,6 +66,10 @@ class CallQuality(QualityRow, frozen=True, kw_only=True):
     call_sid: str
 
 
+_HUNG_UP: Final = "an operator hung up"
+#: Reason and detail of a call on which an operator acted, by the kind of the event. The first that is found decides.
+_ACTS: Final = {TRANSFERRED: (Reason.TRANSFERRED, BY_OPERATOR), HUNG_UP: (Reason.ADMIN_HANGUP, _HUNG_UP)}
+
 _KIND_WITHOUT_CALL: Final[dict[type[Any], str]] = {
     bus.CallStarted: "call_started",
     bus.FirstAudio: "first_audio",
@@ -83,7 +87,7 @@ class Rows:
         self.fit = fit
         self.calls: list[CallRow] = []
         self.ends: list[End] = []
-        self.transferred: list[str] = []  # calls that an operator transferred
+        self.acted: list[str] = []  # calls that an operator transferred or ended
         self.turns: list[TurnRow] = []
         self.recordings: list[Wish] = []
         self.quality: list[CallQuality] = []
@@ -100,8 +104,8 @@ class Rows:
                 self._event(stamped, event.call_sid, event.kind, event.at, event.data)
                 if event.kind == "transfer_ended" and event.data.get("status") == "canceled":
                     self._left(stamped, event)
-                if event.kind == TRANSFERRED:
-                    self._transferred(event)
+                if event.kind in _ACTS:
+                    self._acted(event)
             case bus.JobWanted():
                 pass  # a row of the spool, which has no place in the store
             case event if not event.call_sid:
@@ -186,11 +190,11 @@ class Rows:
             End(self.fit.text(event.call_sid, SID_CHARS), self.fit.moment(event.at), True, reason, result_of(reason), text)
         )
 
-    def _transferred(self, event: bus.CallEvent) -> None:
-        """Note an operator's transfer. The row of the call, another gateway's perhaps, is locked before its end is."""
+    def _acted(self, event: bus.CallEvent) -> None:
+        """Note an operator's act. The row of the call, another gateway's perhaps, is locked before its end is."""
         call_sid = self.fit.text(event.call_sid, SID_CHARS)
         self.calls.append(CallRow(call_sid=call_sid))
-        self.transferred.append(call_sid)
+        self.acted.append(call_sid)
 
     def _quality(self, call_sid: str, quality: Quality) -> CallQuality:
         values: dict[str, Any] = {}
@@ -249,8 +253,8 @@ def apply(connection: Connection, rows: Rows) -> None:
     merge(connection, tables.events, ("instance", "n"), map(asdict, rows.events))  # an end looks for one
     if rows.ends:
         connection.execute(_END, [end._asdict() for end in sorted(rows.ends)])
-    if rows.transferred:
-        connection.execute(_TRANSFERRED, [{"sid": call_sid} for call_sid in sorted(rows.transferred)])
+    if rows.acted:
+        connection.execute(_ACTED, [{"sid": call_sid} for call_sid in sorted(rows.acted)])
     merge(connection, tables.turns, ("call_sid", "n"), map(asdict, rows.turns))
     merge(connection, tables.recordings, ("call_sid",), [wish._asdict() for wish in rows.recordings])
     merge(connection, tables.call_quality, ("call_sid",), map(asdict, rows.quality))
@@ -264,27 +268,34 @@ def _end() -> Update:
     later = calls.c.ended_at < bindparam("at")
     resumable = calls.c.reason.in_([literal(str(reason)) for reason in sorted(RESUMABLE)])  # executemany takes no list
     supersedes = or_(and_(final, or_(resumable, later)), and_(resumable, later))
-    acts = exists().where(tables.events.c.call_sid == bindparam("sid"), tables.events.c.kind == TRANSFERRED)
-    is_transferred = and_(literal(Reason.CALLER_HANGUP.value) == bindparam("why"), acts)
+    is_hangup = literal(Reason.CALLER_HANGUP.value) == bindparam("why")
+    reason, detail = _by_acts(is_hangup, bindparam("why"), bindparam("text"))
     return (
         calls.update()
         .where(calls.c.call_sid == bindparam("sid"), or_(calls.c.ended_at.is_(None), supersedes))
-        .values(
-            ended_at=bindparam("at"),
-            reason=case((is_transferred, Reason.TRANSFERRED.value), else_=bindparam("why")),
-            result=bindparam("whose"),
-            detail=case((is_transferred, BY_OPERATOR), else_=bindparam("text")),
-        )
+        .values(ended_at=bindparam("at"), reason=reason, result=bindparam("whose"), detail=detail)
+    )
+
+
+def _acted() -> Update:
+    """Return the same for a call that has ended before the operator's event came."""
+    is_open = or_(calls.c.reason == Reason.CALLER_HANGUP.value, calls.c.detail == _HUNG_UP)  # a transfer may still follow
+    reason, detail = _by_acts(true(), calls.c.reason, calls.c.detail)
+    return calls.update().where(calls.c.call_sid == bindparam("sid"), is_open).values(reason=reason, detail=detail)
+
+
+def _by_acts(is_hangup: ColumnElement[bool], why: Any, text: Any) -> tuple[ColumnElement[str], ColumnElement[str]]:
+    """Return the reason and the detail of an end: those of the operator's act, if there was one, for a caller's hang-up."""
+    kind, sid = tables.events.c.kind, tables.events.c.call_sid
+    found = [(and_(is_hangup, exists().where(sid == bindparam("sid"), kind == act)), by) for act, by in _ACTS.items()]
+    return (
+        case(*((acted, reason.value) for acted, (reason, _) in found), else_=why),
+        case(*((acted, detail) for acted, (_, detail) in found), else_=text),
     )
 
 
 _END: Final = _end()
-#: The same for a call that has ended before the operator's event came.
-_TRANSFERRED: Final = (
-    calls.update()
-    .where(calls.c.call_sid == bindparam("sid"), calls.c.reason == Reason.CALLER_HANGUP.value)
-    .values(reason=Reason.TRANSFERRED.value, detail=BY_OPERATOR)
-)
+_ACTED: Final = _acted()
 
 
 def grow_statement(dialect: str) -> Insert:

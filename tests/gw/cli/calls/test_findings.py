@@ -298,6 +298,7 @@ def test_the_timeline_is_chronological_and_begins_before_the_answer() -> None:
         ("transfer_ended", {"target": "sales", "status": "busy"}, "the transfer to sales ended: the line was busy"),
         ("transfer_wanted", {"to": "+1555"}, "transfer to +1555 requested"),
         ("transferred", {"to": "+1555"}, "transfer to +1555 done"),
+        ("hung_up", {}, "an operator hung up"),
         ("webhook_recording", {"RecordingStatus": "completed", "RecordingSid": "RE1"}, "Twilio: recording completed RE1"),
         ("webhook_status", {"CallStatus": "completed"}, "Twilio: call completed"),
         ("webhook_stream", {"StreamEvent": "stream-error", "StreamError": "e"}, "Twilio: stream-error e"),

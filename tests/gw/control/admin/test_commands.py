@@ -221,10 +221,15 @@ def test_a_call_without_a_worker_is_completed_by_twilio(make: Make) -> None:
     rig.known()
     rig.twilio.posts += [Answer(200, {"sid": CALL, "status": "completed"}), refusal(404, 20404), refusal(401, 20003)]
     assert rig.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": False, "rest": "completed"}
+    (kept,) = rig.spool.batch(10)
+    event = bus.decode_event(kept.body)
+    assert isinstance(event, bus.CallEvent)
+    assert (event.call_sid, event.kind, event.data) == (CALL, "hung_up", {})
     for code in ("not_found", "failed"):
         with pytest.raises(CommandError) as caught:
             rig.ask("hangup", call_sid=CALL)
         assert caught.value.code == code
+    assert rig.spool.backlog() == 1, "only what was done is stored"
 
 
 @pytest.mark.parametrize("signed", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -145,17 +146,33 @@ def test_a_caller_who_leaves_a_transfer_ends_the_call(store: Store, is_reversed:
     assert row.detail == "the caller hung up before the transfer to sales was connected"
 
 
+TRANSFER = ("transferred", "transferred", "an operator transferred the caller")
+HANG_UP = ("hung_up", "admin_hangup", "an operator hung up")
+
+
+@pytest.mark.parametrize(("kind", "reason", "detail"), [TRANSFER, HANG_UP])
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (0, 1, 2, 1, 2), (0, 2, 1, 2, 1)])
-def test_a_caller_whom_another_gateway_transferred_did_not_hang_up(store: Store, order: tuple[int, ...]) -> None:
-    act = bus.CallEvent(call_sid(1), "transferred", T0 + 61.0, {"to": "+15550009999"})
+def test_the_act_of_an_operator_of_another_gateway_decides_the_end(
+    store: Store, order: tuple[int, ...], kind: str, reason: str, detail: str
+) -> None:
+    act = bus.CallEvent(call_sid(1), kind, T0 + 61.0, {})
     (other,) = stamp(act, instance="admin-1", worker=-1, host="h2", gateway="gw-2")
     batch = [*stamp(started(), ended()), other]
     for n in order:
         store.apply([batch[n]])
     store.apply(stamp(started(2), ended(2)))
     rows = [store.call(call_sid(k)) for k in (1, 2)]
-    assert [row and (row.reason, row.result, row.gateway, row.ended_at) for row in rows] == [
-        ("transferred", "success", "gw-1", T0 + 60.0),
-        ("caller_hangup", "success", "gw-1", T0 + 60.0),
+    assert [row and (row.reason, row.result, row.detail, row.gateway, row.ended_at) for row in rows] == [
+        (reason, "success", detail, "gw-1", T0 + 60.0),
+        ("caller_hangup", "success", "", "gw-1", T0 + 60.0),
     ]
-    assert rows[0] and rows[0].detail == "an operator transferred the caller"
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_call_that_was_transferred_and_then_ended_by_operators_was_transferred(store: Store, order: tuple[int, ...]) -> None:
+    acts = [bus.CallEvent(call_sid(1), kind, T0 + 61.0, {}) for kind, _, _ in (TRANSFER, HANG_UP)]
+    batch = stamp(ended(), *acts)
+    for n in order:
+        store.apply([batch[n]])
+    row = store.call(call_sid(1))
+    assert row and (row.reason, row.detail) == TRANSFER[1:]

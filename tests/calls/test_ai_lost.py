@@ -29,7 +29,7 @@ from tests.calls.shared import Outcome, end_good, held_between, murmur, padded, 
 from tests.mariadb import MariaDB
 from tests.timing import scaled
 
-MEDIA: Final = gw.config.Media(ai_connect_s=scaled(1.0), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(8.0))
+MEDIA: Final = gw.config.Media(ai_connect_s=scaled(2.0), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(8.0))
 GOODBYE: Final = "Something broke. Goodbye."
 NUMBER: Final = "+15005550009"
 CONTINUE: Final = text_of(Prompt.CONTINUE)
@@ -40,7 +40,7 @@ SECOND: Final = speech.load("thanks")
 SHORT: Final = SECOND[:8000]
 WORDS: Final = "These words were on their way."
 OK: Final = AiScript(answers=(SECOND,), speed=20.0)
-ASKS: Final = tuple(speech.script(500, "weasels", 8000))
+ASKS: Final = tuple(speech.script(500, "weasels", 12_000))
 
 
 def breaking(fault: Any, deltas: int = 6, **changes: Any) -> AiScript:
@@ -56,7 +56,7 @@ class Case(NamedTuple):
     scripts: tuple[AiScript, ...]
     reason: str = "caller_hangup"
     label: str = ""
-    says: tuple[bytes, ...] = murmur(8.0)
+    says: tuple[bytes, ...] = murmur(12.0)
     agent: dict[str, Any] = {}
 
 

@@ -10,7 +10,7 @@ from gw.call.digits import MAX_DIGITS, Asked, Collection, mask, output_of, read_
 
 
 def test_the_arguments_have_defaults() -> None:
-    assert read_asked("") == read_asked("{}") == Asked(1, 20, "#", 10_000, False)
+    assert read_asked("") == read_asked("{}") == Asked() == Asked(1, 20, "#", 10_000, False)
     wanted = '{"min":4,"max":6,"finish_on":"*","timeout_s":2.5,"sensitive":true}'
     assert read_asked(wanted) == Asked(4, 6, "*", 2500, True)
 

@@ -761,7 +761,7 @@ def test_a_long_delta_that_is_not_base64(spoil: str) -> None:
     assert raised.value.code == "bad_base64"
 
 
-@pytest.mark.parametrize("text", ["\u044f" * 25_000, "\u044f" * 25_000 + 'say "yes" \\'])
+@pytest.mark.parametrize("text", ["\u044f" * 25_000, "\u044f" * 25_000 + 'say "yes" \\', "a" * 150_000 + '"' * 399])
 def test_a_session_with_long_instructions_is_confirmed(text: str) -> None:
     """Escaped, 25,000 Cyrillic letters are 150 KB: the session was never ready."""
     audio = {"format": {"type": "audio/pcmu"}}
@@ -775,6 +775,7 @@ def test_a_session_with_long_instructions_is_confirmed(text: str) -> None:
     ("data", "is_kept"),
     [
         (b'{"type":"session.updated","session":{"instructions":"' + b'\\"' * 80_000 + b'"}}', False),
+        (b'{"type":"session.updated","session":{"instructions":"' + b"a" * 150_000 + b'\\"' * 400 + b'"}}', False),
         (b'{"type":"session.updated","session":{"instructions":"' + b"a" * 160_000, False),  # no end
         (b'{"type":"session.updated","session":"' + b"a" * 160_000 + b'"}', False),
         (b'{"type":"x","item":"' + b"a" * 90_000 + b'"}', True),

@@ -65,6 +65,24 @@ def test_a_transfer_and_a_hang_up(target: str, verb: str) -> None:
     assert (dial.tag, dialled.tag, dialled.text, hangup.tag) == ("Dial", verb, target.replace("\x02", "\ufffd"), "Hangup")
 
 
+@pytest.mark.parametrize("whisper_url", ["", "https://h/whisper"])
+def test_a_transfer_that_may_return(whisper_url: str) -> None:
+    (dial,) = ElementTree.fromstring(twiml.transfer("sip:desk@h", ring_s=25, action_url="https://h/a", whisper_url=whisper_url))
+    assert dial.attrib == {"answerOnBridge": "true", "timeout": "25", "action": "https://h/a" + twiml.REPEATED}
+    assert [party.attrib for party in dial] == [{"url": whisper_url + twiml.REPEATED} if whisper_url else {}]
+
+
+def test_a_callee_accepts_with_one_key() -> None:
+    gather, hangup = ElementTree.fromstring(twiml.whisper("Press <1>.", "https://h/a", timeout_s=5))
+    assert gather.attrib == {"numDigits": "1", "timeout": "5", "action": "https://h/a" + twiml.REPEATED}
+    assert ([say.text for say in gather], hangup.tag) == (["Press <1>."], "Hangup")
+
+
+def test_digits_are_played_before_the_next_document() -> None:
+    play, redirect = ElementTree.fromstring(twiml.play_digits("1ww2", "https://h/a"))
+    assert (play.attrib, redirect.text) == ({"digits": "1ww2"}, "https://h/a" + twiml.REPEATED)
+
+
 def test_only_a_hang_up() -> None:
     (hangup,) = ElementTree.fromstring(twiml.hangup().encode())
     assert hangup.tag == "Hangup"

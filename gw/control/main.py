@@ -579,11 +579,14 @@ def run(
 
 
 def _events_of_control(spool: Spool) -> Iterator[bus.CallEvent]:
-    """Yield the events in the spool that are not a worker's, the newest of them. Raises SpoolError."""
-    for entry in spool.of_no_worker(MAX_RECALLED):
-        with suppress(bus.BusError):  # the forwarder sets it aside
-            if isinstance(event := bus.decode_event(entry.body), bus.CallEvent):
-                yield event
+    """Yield the events in the spool that are not a worker's, in sequence. Raises SpoolError."""
+    last = 0
+    while entries := spool.of_no_worker(last, MAX_RECALLED):
+        last = entries[-1].id
+        for entry in entries:
+            with suppress(bus.BusError):  # the forwarder sets it aside
+                if isinstance(event := bus.decode_event(entry.body), bus.CallEvent):
+                    yield event
 
 
 def _report_ready(ready_fd: int) -> None:

@@ -67,7 +67,7 @@ _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS entries (
     id INTEGER PRIMARY KEY AUTOINCREMENT, instance TEXT NOT NULL, n INTEGER NOT NULL, worker INTEGER NOT NULL, body BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS entries_of_no_worker ON entries (worker) WHERE worker < 0;
+CREATE INDEX IF NOT EXISTS entries_of_no_worker ON entries (id) WHERE worker < 0;
 CREATE TABLE IF NOT EXISTS instances (
     instance TEXT PRIMARY KEY, last INTEGER NOT NULL, heard_at REAL NOT NULL
 ) WITHOUT ROWID;
@@ -186,9 +186,9 @@ class Spool:
         """Return the newest entries within the same bounds, the oldest of them first."""
         return self._entries("ORDER BY id DESC", limit)[::-1]
 
-    def of_no_worker(self, limit: int) -> list[Entry]:
-        """Return the newest entries of control itself within the same bounds. Does not read the others."""
-        return self._entries("WHERE worker < 0 ORDER BY id DESC", limit)[::-1]
+    def of_no_worker(self, after: int, limit: int) -> list[Entry]:
+        """Return the oldest entries of control itself beyond an id, within the same bounds. Does not read the others."""
+        return self._entries(f"WHERE worker < 0 AND id > {after} ORDER BY id", limit)
 
     def _entries(self, which: str, limit: int) -> list[Entry]:
         def work() -> list[Entry]:

@@ -322,10 +322,13 @@ def test_the_conversation_that_waits_for_the_store_is_known_at_the_start(make: M
     assert [one.text for one in call.conversation.utterances()] == ["One moment."]
 
 
-def test_an_operators_pause_that_waits_for_the_store_is_known_at_the_start(make: Make, tmp_path: Path) -> None:
+def test_an_operators_pause_that_waits_for_the_store_is_known_at_the_start(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gw.control.main.MAX_RECALLED", 1)  # and there are more events behind the pause
     spool = Spool(tmp_path / "spool.db")
-    act = bus.CallEvent(CALL, "recording_paused", 1.0, {"by": "operator"})
-    spool.append("admin-1", [(1, b"unreadable"), (2, bus.encode_event(act))])
+    act, other = (bus.CallEvent(CALL, kind, 1.0, {"by": "operator"}) for kind in ("recording_paused", "operator"))
+    spool.append("admin-1", [(1, b"unreadable"), (2, bus.encode_event(act)), (3, bus.encode_event(other))])
     spool.close()
     assert make().control._commands._pauses.forbids_create(CALL)
 

@@ -54,8 +54,17 @@ def test_a_batch_is_the_oldest_entries_up_to_the_limit(spool: Spool) -> None:
     assert numbers(spool.batch(1)) == [1]
     assert spool.latest(10) == spool.batch(10)
     assert [(e.instance, e.n) for e in spool.latest(2)] == [("a", 2), ("b", 1)]
-    assert spool.of_no_worker(10) == spool.batch(10)[2:]
     assert spool.backlog() == 3
+
+
+def test_entries_of_control_are_read_page_by_page_without_the_others(spool: Spool) -> None:
+    spool.append("a", [(1, b"one")], worker=0)
+    spool.append("b", [(1, b"two"), (2, b"three")])
+    spool.append("a", [(2, b"four")], worker=0)
+    first, second = spool.batch(10)[1:3]
+    assert [spool.of_no_worker(after, 1) for after in (0, first.id, second.id)] == [[first], [second], []]
+    plan = "EXPLAIN QUERY PLAN SELECT body FROM entries WHERE worker < 0 AND id > 0 ORDER BY id LIMIT 1"
+    assert "entries_of_no_worker" in str(spool.transact(lambda db: db.execute(plan).fetchall()))
 
 
 def test_a_batch_is_bounded_in_bytes_but_never_empty(spool: Spool) -> None:

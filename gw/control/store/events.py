@@ -191,7 +191,10 @@ class Rows:
         )
 
     def _acted(self, event: bus.CallEvent) -> None:
-        """Note an operator's act. The row of the call, another gateway's perhaps, is locked before its end is."""
+        """Note an operator's act. The row of the call, another gateway's perhaps, is locked before its end is.
+
+        A call without a row gets one for this, which `apply` deletes.
+        """
         call_sid = self.fit.text(event.call_sid, SID_CHARS)
         self.calls.append(CallRow(call_sid=call_sid))
         self.acted.append(call_sid)
@@ -254,7 +257,9 @@ def apply(connection: Connection, rows: Rows) -> None:
     if rows.ends:
         connection.execute(_END, [end._asdict() for end in sorted(rows.ends)])
     if rows.acted:
-        connection.execute(_ACTED, [{"sid": call_sid} for call_sid in sorted(rows.acted)])
+        acted = [{"sid": call_sid} for call_sid in sorted(rows.acted)]
+        connection.execute(_ACTED, acted)
+        connection.execute(_UNKNOWN, acted)
     merge(connection, tables.turns, ("call_sid", "n"), map(asdict, rows.turns))
     merge(connection, tables.recordings, ("call_sid",), [wish._asdict() for wish in rows.recordings])
     merge(connection, tables.call_quality, ("call_sid",), map(asdict, rows.quality))
@@ -296,6 +301,8 @@ def _by_acts(is_hangup: ColumnElement[bool], why: Any, text: Any) -> tuple[Colum
 
 _END: Final = _end()
 _ACTED: Final = _acted()
+#: An open row of no gateway would be taken for an abandoned call.
+_UNKNOWN: Final = calls.delete().where(calls.c.call_sid == bindparam("sid"), calls.c.instance.is_(None))
 
 
 def grow_statement(dialect: str) -> Insert:

@@ -168,6 +168,18 @@ def test_the_act_of_an_operator_of_another_gateway_decides_the_end(
     ]
 
 
+@pytest.mark.parametrize(("kind", "reason", "detail"), [TRANSFER, HANG_UP])
+def test_an_act_on_a_call_that_the_store_lacks_leaves_none_to_be_taken_for_abandoned(
+    store: Store, kind: str, reason: str, detail: str
+) -> None:
+    store.apply(stamp(bus.CallEvent(call_sid(1), kind, T0 + 61.0, {}), instance="admin-1", worker=-1))
+    assert store.call(call_sid(1)) is None
+    assert store.calls(open_only=True) == []
+    store.apply(stamp(started(), ended()))
+    row = store.call(call_sid(1))
+    assert row and (row.reason, row.detail) == (reason, detail)
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_a_call_that_was_transferred_and_then_ended_by_operators_was_transferred(store: Store, order: tuple[int, ...]) -> None:
     acts = [bus.CallEvent(call_sid(1), kind, T0 + 61.0, {}) for kind, _, _ in (TRANSFER, HANG_UP)]

@@ -1,9 +1,14 @@
-"""Commands of the dialogue: what an edge carries out, in sequence."""
+"""Commands of the dialogue: what an edge carries out, in sequence.
+
+Structs, not tuples, as tuples of different types can be equal: `Cancel()` and `Play()`.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 from gw.call.digits import Shortfall
 from gw.call.state import Reason
@@ -44,65 +49,65 @@ class Prompt(StrEnum):
 # -- to the AI --------------------------------------------------------------------------------------------------------
 
 
-class OpenSession(NamedTuple):
+class OpenSession(Struct, frozen=True):
     """Close the session, if one is left, and open another after about `pause_ms`."""
 
     pause_ms: int
 
 
-class OpenSuccessor(NamedTuple):
+class OpenSuccessor(Struct, frozen=True):
     """Open a second session beside the present one."""
 
 
-class Swap(NamedTuple):
+class Swap(Struct, frozen=True):
     """Put the successor in the place of the present session."""
 
 
-class Restate(NamedTuple):
+class Restate(Struct, frozen=True):
     """Send the conversation so far to a new session, then let the caller's audio flow.
 
     The agent's words are cut to the share that was heard; open tool calls come along.
     """
 
 
-class Create(NamedTuple):
+class Create(Struct, frozen=True):
     """Request a response. `tool`: whose filler it speaks, without the use of tools."""
 
     prompt: Prompt
     tool: str = ""
 
 
-class Cancel(NamedTuple):
+class Cancel(Struct, frozen=True):
     """Request the end of the response under way."""
 
 
-class ToolOutput(NamedTuple):
+class ToolOutput(Struct, frozen=True):
     """Send a tool's output. `result`: settled, or why no tool gave one."""
 
     call_id: str
     result: ToolOutcome
 
 
-class ToolResult(NamedTuple):
+class ToolResult(Struct, frozen=True):
     """Send the result of a tool that ran in the background, as a system item. `result`: settled | unknown_outcome."""
 
     call_id: str
     result: ToolOutcome
 
 
-class DeleteItem(NamedTuple):
+class DeleteItem(Struct, frozen=True):
     """Remove an item of the caller from the AI's conversation: it was noise."""
 
     item_id: str
 
 
-class SendKeys(NamedTuple):
+class SendKeys(Struct, frozen=True):
     """Send the caller's keys as text."""
 
     keys: str
 
 
-class WarnOfEnd(NamedTuple):
+class WarnOfEnd(Struct, frozen=True):
     """Notify the AI that the call ends soon, without a response. `why`: the limit that is near."""
 
     why: Literal["time", "budget"] = "time"
@@ -111,37 +116,37 @@ class WarnOfEnd(NamedTuple):
 # -- to the caller ----------------------------------------------------------------------------------------------------
 
 
-class Play(NamedTuple):
+class Play(Struct, frozen=True):
     """Queue the announced chunk of audio. Without this command it is dropped."""
 
 
-class Interrupt(NamedTuple):
+class Interrupt(Struct, frozen=True):
     """Discard unheard audio, clear Twilio's buffer, and truncate the items at the AI. `verdict`: what decided it."""
 
     verdict: Verdict = "model"
 
 
-class HoldAudio(NamedTuple):
+class HoldAudio(Struct, frozen=True):
     """Pause the playout without discarding anything."""
 
 
-class ReleaseAudio(NamedTuple):
+class ReleaseAudio(Struct, frozen=True):
     """Continue the playout at the next frame."""
 
 
-class HoldSound(NamedTuple):
+class HoldSound(Struct, frozen=True):
     """Start or stop the holding sound."""
 
     on: bool
 
 
-class Collect(NamedTuple):
+class Collect(Struct, frozen=True):
     """Collect digits for a tool call: no job carries it out."""
 
     call_id: str
 
 
-class TakeDigits(NamedTuple):
+class TakeDigits(Struct, frozen=True):
     """Make the output of a collection. `keeps`: control keeps the digits, and settles the call; nothing else has them."""
 
     call_id: str
@@ -154,13 +159,13 @@ class TakeDigits(NamedTuple):
         return f"TakeDigits({self.call_id!r}, {len(self.digits)} digits, {self.shortfall!r})"
 
 
-class Conceal(NamedTuple):
+class Conceal(Struct, frozen=True):
     """Let neither the AI nor the recording hear the caller; or let both hear again."""
 
     on: bool
 
 
-class FillSilence(NamedTuple):
+class FillSilence(Struct, frozen=True):
     """Start or stop sending silence to the AI in place of the caller's missing frames."""
 
     on: bool
@@ -169,26 +174,26 @@ class FillSilence(NamedTuple):
 # -- to control -------------------------------------------------------------------------------------------------------
 
 
-class WantTool(NamedTuple):
+class WantTool(Struct, frozen=True):
     """Have a tool carried out."""
 
     call_id: str
 
 
-class CancelTool(NamedTuple):
+class CancelTool(Struct, frozen=True):
     """Give a tool up: the caller interrupted it. Its output was sent."""
 
     call_id: str
 
 
-class Note(NamedTuple):
+class Note(Struct, frozen=True):
     """Record an event of the call: one log line, one event. `reason`: of a failure."""
 
     name: str
     reason: Reason | None = None
 
 
-class End(NamedTuple):
+class End(Struct, frozen=True):
     """End the call. `speak`: Twilio still owes the caller words, by TwiML: the agent's own were not heard."""
 
     reason: Reason

@@ -231,12 +231,12 @@ class CallTools:
 
     def take_digits(self, command: do.TakeDigits, on_input: Callable[[given.ToolSettled], None]) -> None:
         """Make the output of a collection. `on_input` settles the call once control keeps the digits."""
-        call_id, digits, shortfall, is_sensitive, keeps = command
-        ref = self._digits.next_ref() if keeps else ""
-        output = typed_output(mask(digits) if is_sensitive else digits, shortfall, ref)
-        self.calls.close(call_id, output, "timeout" if shortfall else "ok")
-        if keeps:
-            self._digits.keep(ref, digits, lambda: on_input(given.ToolSettled(call_id)))
+        ref = self._digits.next_ref() if command.keeps else ""
+        shown = mask(command.digits) if command.is_sensitive else command.digits
+        output = typed_output(shown, command.shortfall, ref)
+        self.calls.close(command.call_id, output, "timeout" if command.shortfall else "ok")
+        if command.keeps:
+            self._digits.keep(ref, command.digits, lambda: on_input(given.ToolSettled(command.call_id)))
 
     def cancel(self, command: do.CancelTool) -> None:
         """Have control close the request of a call whose output was sent."""

@@ -328,7 +328,7 @@ def _release(scenario: Scenario, _: Happening, truth: Truth, __: do.ReleaseAudio
 
 
 def _tool_output(scenario: Scenario, step: Happening, truth: Truth, command: do.ToolOutput, broken: list[str]) -> Truth:
-    call_id, result = command
+    call_id, result = command.call_id, command.result
     is_due = call_id in truth.due
     if call_id in truth.answers or is_due is not (result in ("settled", "unknown_outcome", "not_paused")):
         broken.append(TOOL_ONCE)

@@ -28,6 +28,12 @@ MUTANTS: Final = mutants(
     open_tool=(
         Row("a tool has no bound", check.TOOLS, "facts.tools_by = min(facts.tools_by, tool.by_ms)"),
         Row("a tool in the background has no first output", check.BACKGROUND, 'answer_tool(facts, event.call_id, "started")'),
+        Row(
+            "the first output of a tool in the background is a system item",
+            check.BACKGROUND,
+            'answer_tool(facts, event.call_id, "started")',
+            'facts.out.append(do.ToolResult(event.call_id, "started"))',
+        ),
         Row("a call leaves an approval open", check.APPROVAL, "yield_tools(facts)"),
     ),
     on_tool_resumed=(

@@ -204,6 +204,12 @@ def test_a_response_under_way_pays_no_debt_that_came_later(
     assert (facts.insists, facts.survives) == expected
 
 
+def test_an_answer_is_ordinarily_owed_immediately_and_paid_by_any_response() -> None:
+    facts = with_traces()
+    answers.owe(facts, Prompt.ANSWER)
+    assert (facts.ask_at, facts.insists) == (1000, False)
+
+
 def test_a_debt_that_replaces_all_others_begins_anew() -> None:
     facts = with_traces()
     for prompt, ask_at in ((Prompt.GOODBYE, 1000), (None, NEVER)):

@@ -19,11 +19,16 @@ def test_digits_are_in_no_text() -> None:
 
 
 def test_commands_have_ordinary_defaults() -> None:
-    assert do.Create(Prompt.ANSWER) == (Prompt.ANSWER, "")
-    assert do.WarnOfEnd() == ("time",)
-    assert do.Interrupt() == ("model",)
-    assert do.Note("tool_repeated") == ("tool_repeated", None)
+    assert do.Create(Prompt.ANSWER) == do.Create(Prompt.ANSWER, "")
+    assert do.WarnOfEnd() == do.WarnOfEnd("time")
+    assert do.Interrupt() == do.Interrupt("model")
+    assert do.Note("tool_repeated") == do.Note("tool_repeated", None)
     assert do.Note("fallback", Reason.AI_LOST).reason is Reason.AI_LOST
+
+
+def test_commands_of_different_kinds_are_not_equal() -> None:
+    assert do.Cancel() != do.Play()
+    assert do.ToolOutput("t1", "settled") != do.ToolResult("t1", "settled")
 
 
 def test_each_command_is_one_of_them() -> None:

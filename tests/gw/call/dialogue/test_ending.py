@@ -289,7 +289,9 @@ def test_a_silent_hang_up_is_asked_for_words_again_after_it_was_taken_back() -> 
 def test_a_decided_end_ends_what_waited_for_a_quiet_moment() -> None:
     talk = Talk(Rules(tools={"transfer": ToolRules(leaves=Reason.TRANSFERRED)}))
     talk.greet()
-    talk.on(given.Key("1"), given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "transfer"), given.BudgetSpent())
+    talk.on(given.Key("1"), given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "transfer"))
+    talk.machine.filling, talk.machine.left_for = "lookup", Reason.TRANSFERRED
+    talk.on(given.BudgetSpent())
     assert (talk.machine.leaving, talk.machine.left_for, talk.machine.keys, talk.machine.filling) == ("", None, "", "")
     assert talk.machine.keys_at == talk.machine.tools_by == NEVER
 

@@ -406,6 +406,14 @@ def test_the_rest_of_a_sentence_is_the_last_word_of_an_agent_that_hung_up(end: I
     assert talk.machine.has_spoken == spoken
 
 
+def test_a_goodbye_stays_spoken_although_an_empty_response_follows() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1"), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    talk.on(given.ResponseStarted("r2"), given.ResponseDone("r2", False))
+    assert talk.machine.has_spoken
+
+
 def test_a_requested_response_may_end_without_a_start() -> None:
     talk = Talk()
     talk.on(given.SessionReady())

@@ -46,6 +46,7 @@ def test_an_answer_to_a_tool_has_the_sound_when_the_tool_would_have_had_it() -> 
     talk.call("lookup")
     talk.wait(1000)
     assert talk.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled"), do.Create(Prompt.ANSWER)]
+    assert (talk.machine.hold_at, talk.machine.filler_at) == (1200, NEVER)
     assert talk.wait(200) == [do.HoldSound(True)]
 
 

@@ -164,8 +164,9 @@ def test_who_interrupts_drops_the_late_audio_of_ended_responses_and_is_owed_no_a
     talk = Talk()
     talk.greet()
     talk.speak("r1")
-    talk.machine.sent_keys, talk.machine.prompts = "1", 2
+    talk.machine.sent_keys, talk.machine.prompts, talk.machine.debt = "1", 2, Prompt.ANSWER
     talk.on(given.SpeechStarted("c1"))
+    assert talk.machine.debt is None
     assert (talk.machine.dropped, talk.machine.ended) == (("r0", "r1"), ())
     assert (talk.machine.sent_keys, talk.machine.prompts) == ("", 0)
 

@@ -202,7 +202,13 @@ def test_the_next_wait_may_have_a_sentence_again() -> None:
 
 # -- leaving the stream ---------------------------------------------------------------------------------------------------
 
-LEAVES = Rules(tools={"transfer": ToolRules(timeout_ms=6000, cancels=True, leaves=Reason.TRANSFERRED), "lookup": ToolRules()})
+LEAVES = Rules(
+    tools={
+        "transfer": ToolRules(timeout_ms=6000, cancels=True, leaves=Reason.TRANSFERRED),
+        "lookup": ToolRules(),
+        "book": ToolRules(waits=False, timeout_ms=60_000),
+    }
+)
 
 
 def leaving(*tools: str) -> Talk:
@@ -357,10 +363,11 @@ def test_a_result_delays_no_answer_that_is_due_before(debt: Prompt, expected: in
 
 
 def test_the_end_of_the_stream_is_awaited_from_when_it_may_come() -> None:
-    talk = leaving()
+    talk = leaving("transfer", "book")
     talk.now_ms = 1000
-    talk.on(given.ResponseDone("r1"), given.HeardOut())
+    talk.on(given.ResponseDone("r1"))
+    talk.speak("r2")
     assert talk.machine.tools_by == 1000 + 6000 + TOOL_MARGIN_MS
-    assert [tool.call_id for tool in talk.machine.open_tools] == ["t1"]
+    assert [tool.call_id for tool in talk.machine.open_tools] == ["t1", "t2"]
     talk.machine.phase = Phase.CLOSING
     assert not tools.may_leave(talk.machine)

@@ -33,8 +33,8 @@ from tests.timing import scaled
 SCRIPT = program()
 AUTH_TOKEN = "an auth token of the tests"
 HOOK_SECRET = "a hook secret of the tests"
-#: Six seconds of an agent who then hangs up: longer than a process needs to restart.
-SPEECH = lasting(6)[:48_003]
+#: Twelve seconds of an agent who then hangs up: longer than a process needs to restart on a busy machine.
+SPEECH = lasting(12)[:96_003]
 #: Allowance for times in which the machine does not run the worker, which the twins in another process cannot measure.
 JITTER_MS = 300
 TALKS = AiScript(greeting=SPEECH, hang_up_after=1, speed=2.0)

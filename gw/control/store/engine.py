@@ -107,10 +107,7 @@ class MySql:
                 name = f"submilli {self._url.database}"[:64]  # locks are per server, not per database
                 if connection.exec_driver_sql("SELECT GET_LOCK(%s, %s)", (name, wait_s)).scalar() != 1:
                     raise StoreUnavailable(f"another process has been migrating the store for {wait_s:g} s: try again later")
-                try:
-                    return work(connection)
-                finally:
-                    connection.exec_driver_sql("DO RELEASE_LOCK(%s)", (name,))
+                return work(connection)  # the server releases the lock with the connection
         except StoreError:
             raise
         except Exception as error:

@@ -177,6 +177,17 @@ def test_a_restarted_server_is_found_again(mysql: MySql, mariadb: MariaDB) -> No
     assert mysql.read(lambda c: one(c, "SELECT 1")) == 1
 
 
+def test_a_connection_lost_in_a_migration_is_reported_as_such(mysql: MySql) -> None:
+    def kill(connection: Connection) -> None:
+        own = one(connection, "SELECT CONNECTION_ID()")
+        mysql.write(lambda c: c.execute(text(f"KILL {own}")))
+        connection.execute(text("SELECT 1"))
+
+    with pytest.raises(StoreUnavailable, match=r"Lost connection|gone away"):
+        mysql.migrate(kill)
+    assert mysql.migrate(lambda c: one(c, "SELECT 1")) == 1, "its lock is free"
+
+
 def test_a_killed_greenlet_leaves_no_half_transaction(mysql: MySql) -> None:
     mysql.migrate(lambda c: c.execute(text("CREATE TABLE t (id INT PRIMARY KEY)")))
 

@@ -112,7 +112,7 @@ def broken(ledger: Ledger) -> list[str]:
             found.append(f"{name}: webhooks refused: {', '.join(line.refused)}")
         wanted = lost_ends if line.met_kill else {"whole"} if line.phase == "deploy" else {"undisturbed"}
         if line.end not in wanted:
-            found.append(f"{name}: {line.end}, wanted {' or '.join(sorted(wanted))} {line.error}")
+            found.append(f"{name}: {line.end}, wanted {' or '.join(sorted(wanted))}: {line.error}")
         if line.recordings != 1:
             found.append(f"{name}: {line.recordings} recordings")
         if line.recording_state != "completed":
@@ -324,11 +324,13 @@ class Run:
         line.hosts = sorted(
             {str(event["host"]) for event in row.get("events", []) if event["kind"] in ("resumed", "first_audio")}
         )
-        line.reason, line.closed_by, line.error = str(row.get("reason") or ""), call.closed_by, call.error
+        line.reason, line.closed_by = str(row.get("reason") or ""), call.closed_by
+        heard = f"{line.streams} streams, {len(call.received_audio) // 8} ms of audio, closed by {call.closed_by or 'nobody'}"
+        line.error = "; ".join(text for text in (heard, call.error, call.close_reason, *call.spoken) if text)
         if line.phase == "deploy":
-            heard = call.closed_by == "gateway" and line.reason == "ai_hangup" and len(call.received_audio) >= BRIEF_S * 8000
+            is_heard = call.closed_by == "gateway" and line.reason == "ai_hangup" and len(call.received_audio) >= BRIEF_S * 8000
             is_refused = any(_BUSY in text for text in call.spoken)  # on a starved machine the goodbye is spoken by Twilio
-            line.end = "refused" if is_refused else "whole" if heard else "lost"
+            line.end = "refused" if is_refused else "whole" if is_heard else "lost"
         starts = self._world.twilio.rest.starts.get(call.call_sid, [])
         line.starts, line.recordings = len(starts), sum(one.recorded for one in starts)
         line.recording_state = str((row.get("recording") or {}).get("state") or "")

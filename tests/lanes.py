@@ -75,7 +75,7 @@ _OUTAGES: Final = _calls(
 LANES: Final = (
     Lane("calls", ("tests/calls",), real_time=True),
     Lane("outages", _OUTAGES, real_time=True, nice=5),
-    Lane("machines", ("tests/vms", "tests/faults", "tests/dashboards", "tests/browser", "tests/deploy")),
+    Lane("machines", ("tests/faults", "tests/dashboards", "tests/browser", "tests/deploy", "tests/vms")),
     Lane("control", ("tests/gw/control", "tests/gw/supervise", "tests/gw/cli", "tests/gw/demo", *_UNTIMED_CALLS)),
     Lane("proofs", ("tests/gw/verify",)),
     Lane("others"),

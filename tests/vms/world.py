@@ -69,6 +69,7 @@ class Vm:
         self._config.write_text(
             f'[server]\nlisten = "{machine.address}:8080"\npublic_url = "https://{PUBLIC_NAME}"\nmachine = "{self.name}"\n'
             f"{settings}"
+            "[media]\nstart_timeout_s = 20\n"  # the twin, which also waits for its turn on this machine, sends it
             f'[ops]\nlisten = "{machine.address}:9464"\nadmin_socket = "{folder}/var/admin.sock"\nvar_dir = "{folder}/var"\n'
             f'[twilio]\naccount_sid = "{ACCOUNT_SID}"\napi_base = "http://127.0.0.1:{ports["rest"]}"\n'
             f'[store]\nurl = "{store_url}"\n'

@@ -7,7 +7,7 @@ Imports no database library: a command that asks a running gateway starts withou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -259,6 +259,13 @@ def paused_by(events: Sequence[EventRow]) -> tuple[str, ...]:
     return tuple(by for by, kind in state.items() if kind == RECORDING_PAUSED)
 
 
+def hold_of(kind: str, data: Mapping[str, Scalar]) -> bool | None:
+    """Return whether an operator's act pauses a recording; None: another event."""
+    is_act = kind in (RECORDING_PAUSED, RECORDING_RESUMED) and data.get("by") == "operator"
+    return kind == RECORDING_PAUSED if is_act else None
+
+
 def is_held(events: Sequence[EventRow]) -> bool:
     """Return whether an operator has paused a call's recording."""
-    return "operator" in paused_by(events)
+    acts = [hold for event in events if (hold := hold_of(event.kind, event.data)) is not None]
+    return bool(acts) and acts[-1]

@@ -30,7 +30,7 @@ from gw.control.jobs import lifecycle, table
 from gw.control.jobs.lifecycle import Again, Ended, Job, Outcome
 from gw.control.jobs.service import Disk
 from gw.control.jobs.table import Wanted
-from gw.control.rows import RECORDING_PAUSED, RECORDING_RESUMED, EventRow, is_held
+from gw.control.rows import RECORDING_PAUSED, RECORDING_RESUMED, EventRow, hold_of, is_held
 from gw.control.twilio_api.accounts import Account, Accounts
 from gw.control.twilio_api.answers import RestError
 from gw.errors import GatewayError, ProtocolError
@@ -57,7 +57,6 @@ LEAST_S: Final = 0.1
 #: Between two looks whether a create is under way.
 LOOK_S: Final = 0.02
 _LOCKS: Final = 64
-_ACTS: Final = (RECORDING_PAUSED, RECORDING_RESUMED)
 #: The status of a recording that can have another one.
 _BEFORE: Final = {"paused": "in-progress", "in-progress": "paused"}
 
@@ -89,8 +88,8 @@ class Pauses:
         self._note = note
         self.is_asking: Callable[[str], bool] = lambda call_sid: False  # whether a create is under way
         self._open: dict[str, Pause] = {job.call_sid: _pause_of(job) for job in disk.transact(table.list_pauses)}
-        acts = (event for event in waiting if event.kind in _ACTS and event.data.get("by") == "operator")
-        self._held = {event.call_sid: event.kind == RECORDING_PAUSED for event in acts}  # as read or done by this process, too
+        acts = ((event.call_sid, hold_of(event.kind, event.data)) for event in waiting)
+        self._held = {call_sid: hold for call_sid, hold in acts if hold is not None}  # as read or done by this process, too
         self._locks = [BoundedSemaphore(1) for _ in range(_LOCKS)]
         outcomes = declare.RECORDING_PAUSES.labels["outcome"]
         self._counters = {outcome: page.counter(declare.RECORDING_PAUSES, outcome=outcome) for outcome in outcomes}

@@ -34,6 +34,7 @@ def test_a_call_is_placed_transferred_and_explained(world: WorldMaker, tmp_path:
         with gevent.Timeout(scaled(10.0)):
             while not call.heard_audio:
                 gevent.sleep(0.02)
+        w.gateway.until(lambda: bool(operator.request("calls", open_only=True)), "the store has the call")
         shown = _run(w, tmp_path, "top", "--once")
         for piece in ("ready", "calls     1 of ", call.call_sid, "+15557654321", "lateness"):
             assert piece in shown

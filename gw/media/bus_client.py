@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import gevent
 import msgspec
@@ -40,6 +40,8 @@ MAX_WAITING_BYTES: Final = 8 << 20
 RESEND_BATCH: Final = 64
 #: Pause between two attempts to reach control.
 RETRY_S: Final = 0.2
+#: Longest wait of a report for other events.
+REPORT_S: Final = 0.02
 #: The same after control refused this worker's version: one of the two must be replaced first.
 REFUSED_RETRY_S: Final = 5.0
 STATUS_S: Final = 1.0
@@ -61,6 +63,8 @@ _RANKS: Final[tuple[tuple[type, ...], ...]] = (
     (bus.CallStarted, bus.CallEnded),
     (bus.StartRecording,),
 )
+#: Events on which nothing waits.
+_REPORTS: Final = (bus.CallEvent, bus.Turn, bus.Usage)
 #: Commands that are not about the bus itself.
 _FOR_WORKER: Final = bus.HangUp | bus.Drain | bus.Budget | bus.JobSettled | bus.AnsweredBy | bus.ExpectStop
 _RANK_OF: Final = {kind: rank for rank, kinds in enumerate(_RANKS) for kind in kinds}
@@ -96,7 +100,9 @@ class BusClient:
         self._ranked: tuple[deque[int], ...] = tuple(deque() for _ in _RANKS)  # the same numbers by rank, for dropping
         self._retry_s = RETRY_S
         self._transport: Transport | None = None
-        self._written: list[bytes] = []  # in this turn of the hub
+        self._written: list[bytes] = []  # in the sequence of their numbers
+        self._is_due = False  # they are sent after this turn of the hub
+        self._report_timer: Any = None  # or by this
         self._asked = 0
         self._open: dict[int, AsyncResult[bus.Answer | None]] = {}  # open questions
         self._stopped = False
@@ -120,21 +126,30 @@ class BusClient:
         while len(self._unacked) > MAX_UNACKED or self._unacked_bytes > MAX_UNACKED_BYTES:
             self._drop_one()
         self._unacked_cell.set(len(self._unacked))
-        self._write(data)
+        self._write(data, may_wait=isinstance(event, _REPORTS))
 
-    def _write(self, data: bytes) -> None:
-        """Send a message with the others of this turn of the hub, if control is connected. Never waits.
+    def _write(self, data: bytes, *, may_wait: bool = False) -> None:
+        """Send a message, and those before it, after this turn of the hub, or within REPORT_S. Never waits itself.
 
-        Control commits together what it reads together: a tool call does not wait for the commit of the event before it.
+        Nothing is sent while control is not connected. Control commits together what it reads together: a tool call does not
+        wait for the commit of the event before it, and reports cost few commits.
         """
-        if self._transport is not None:
-            if not self._written:
-                gevent.get_hub().loop.run_callback(self._send_written)
-            self._written.append(data)
+        if self._transport is None:
+            return
+        self._written.append(data)
+        loop = gevent.get_hub().loop
+        if not may_wait and not self._is_due:
+            self._is_due = True
+            loop.run_callback(self._send_written)
+        elif may_wait and len(self._written) == 1:
+            self._report_timer = loop.timer(REPORT_S)
+            self._report_timer.start(self._send_written)
 
     def _send_written(self) -> None:
-        written, self._written = self._written, []
-        if self._transport is not None:  # otherwise the events are sent again
+        if self._report_timer is not None:
+            self._report_timer.close()
+        written, self._written, self._report_timer, self._is_due = self._written, [], None, False
+        if self._transport is not None and written:  # otherwise the events are sent again
             self._transport.write(b"".join(written))
 
     def send_hold(self, hold: bus.HubHold) -> None:

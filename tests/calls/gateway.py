@@ -109,13 +109,20 @@ class Gateway:
                 gevent.sleep(0.01)
 
     def ended(self, call_sid: str, timeout_s: float = 30.0) -> dict[str, Any]:
-        """Wait until a call has ended in the store; return it with all its rows."""
+        """Wait until a call has ended in the store; return it with all its rows.
+
+        A call whose stream broke has an end until it resumes, so nothing that was emitted may be on its way to the store.
+        """
 
         def is_over() -> bool:
             row = self.store.call(call_sid)
             return row is not None and row.ended_at is not None
 
+        def is_stored() -> bool:
+            return self.worker._bus.unacked == 0 and self.control._spool.backlog() == 0
+
         self.until(is_over, f"call {call_sid} ended in the store", timeout_s)
+        self.until(is_stored, "every event is stored", timeout_s)
         row: dict[str, Any] = msgspec.to_builtins(self.store.call(call_sid))
         return row
 

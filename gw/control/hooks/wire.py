@@ -7,6 +7,7 @@ socket that always has data would never let a timer expire.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
 import ssl
@@ -48,6 +49,7 @@ class Wire:
 
     def __init__(self, sock: socket.socket, limit_bytes: int) -> None:
         self._sock = sock
+        self._request = b""
         self._left = limit_bytes
         self.sent = False
         self.ended = False
@@ -78,13 +80,15 @@ class Wire:
     # -- the part of a socket that urllib3 uses -----------------------------------------------------------------------
 
     def sendall(self, data: bytes) -> None:
-        """Send all bytes."""
-        self.sent = True
-        self._sock.sendall(data)
+        """Add bytes to the request, which is sent whole: http.client sends head and body in two packets."""
+        self._request += data
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """Return the file from which an answer is read."""
+        """Send the request. Returns the file from which the answer is read."""
         assert mode == "rb"
+        self.sent = True
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have answered without reading all of it
+            self._sock.sendall(self._request)
         return io.BufferedReader(_Bounded(self, self._sock.makefile("rb", buffering=0)))
 
     def settimeout(self, _timeout_s: float | None) -> None:

@@ -187,7 +187,7 @@ class Webhooks:
             query = _query(environ)
             kept, left = _kept(query), query.get("left", "")
             if is_key(left):
-                status, document = self._after_leave(fields, moment, kept, left, is_new=is_new, elsewhere=elsewhere)
+                status, document = self._after_leave(fields, moment, kept, left, elsewhere=elsewhere)
             else:
                 status, document = self._after_stream(fields, moment, kept, elsewhere=elsewhere)
             return _answer(start_response, status, _XML, document)
@@ -410,18 +410,19 @@ class Webhooks:
         return status, twiml.hangup()
 
     def _after_leave(
-        self, fields: dict[str, str], moment: _Moment, kept: dict[str, str], key: str, *, is_new: bool, elsewhere: bool
+        self, fields: dict[str, str], moment: _Moment, kept: dict[str, str], key: str, *, elsewhere: bool
     ) -> tuple[str, str]:
         """Return the HTTP status and the TwiML for a call that left its stream for a transfer, or for digits.
 
-        Asks control, bounded, and again while control restarts: the caller waits.
+        Asks control, bounded, and again while control restarts: the caller waits. If the worker dies meanwhile, Twilio's
+        repetition reports the transfer's end.
         """
         context, call_sid, name = self._context, fields["CallSid"], self._name(fields)
         more = {"key": key, "outcome": outcome_of(fields)}
         answer = context.ask_again(call_sid, "left", self._account_sid(fields), ASK_AGAIN_S, **more)
         is_over = fields.get("CallStatus") in CALL_OVER
         outcome = caller_outcome(answer.outcome if answer is not None else outcome_of(fields), is_over=is_over)
-        if is_new and outcome in context.cells.transfers:
+        if outcome in context.cells.transfers and self._remember(key_of("transfer ended", f"{name} {key}"))[1]:
             context.cells.transfers[outcome].add()
             target = answer.text if answer is not None else ""
             context.emit(bus.CallEvent(call_sid, "transfer_ended", time.time(), {"target": target, "status": outcome}))

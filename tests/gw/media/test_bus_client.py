@@ -106,6 +106,26 @@ def test_what_one_turn_of_the_hub_emits_is_one_write(rig: Rig):
     ]
 
 
+def test_reports_wait_for_an_event_that_does_not(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    """Control commits them together, and nothing overtakes them."""
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    assert isinstance(control.next(), bus.WorkerStatus)
+    assert control.link is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "REPORT_S", 1000.0)
+        for n in (1, 2):
+            rig.client.emit(event(n))
+            gevent.sleep(0.01)
+        with pytest.raises(BlockingIOError):
+            control.link._sock.recv(1, MSG_PEEK | MSG_DONTWAIT)
+        rig.client.emit(ended(3))
+    assert [control.next() for _ in range(3)] == [bus.Numbered(1, event(1)), bus.Numbered(2, event(2)), bus.Numbered(3, ended(3))]
+    rig.client.emit(event(4))
+    assert control.next() == bus.Numbered(4, event(4)), "alone, after a while"
+
+
 def test_every_connection_asks_for_open_jobs_behind_the_events(rig: Rig):
     wanted = bus.JobWanted("CA1/1/call_x", "tool", "CA1", 5_000, "{}")
     rig.client.emit(wanted)

@@ -61,6 +61,28 @@ def exchanged(answer: bytes, *, limit_bytes: int = 10_000, max_bytes: int = 100)
         return status, body
 
 
+def test_a_request_is_one_packet():
+    """With two, an endpoint that shares the machine is woken twice."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        theirs.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        wire = Wire(ours, 10_000)
+        assert wire.exchange(url(80), {"Host": "h"}, b"{}", 100)[0] == 204
+        wire.close()
+        assert theirs.recv(65536).endswith(b"\r\n\r\n{}")
+
+
+def test_an_answer_counts_although_the_request_was_not_read():
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.sendall(b"HTTP/1.1 413 Too much\r\nContent-Length: 2\r\n\r\nno")
+        theirs.shutdown(socket.SHUT_RDWR)
+        wire = Wire(ours, 10_000)
+        assert wire.exchange(url(80), {"Host": "h"}, b"{}", 100)[::2] == (413, b"no")
+        assert wire.sent
+        wire.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [

@@ -890,6 +890,22 @@ def test_a_caller_who_was_not_connected_gets_another_stream(client: Client):
     assert transfer_ends(client) == [{"target": "sales", "status": "busy"}]
 
 
+def test_a_transfer_whose_first_report_was_not_answered_ends_by_the_repetition(client: Client):
+    """The worker that asked control for the next step has died, for instance."""
+    form = [*LEFT, ("DialCallStatus", "busy")]
+
+    def fail(*_asked: str, **_more: str) -> bus.Answer | None:
+        raise RuntimeError("the worker dies")
+
+    client.context.ask = fail
+    assert client.post(f"/twilio/action?left={KEY}", form)[0] == 500
+    assert transfer_ends(client) == []
+    answering(client, bus.Answer(1, "hang_up", outcome="busy", text="sales"))
+    for _ in range(2):
+        assert client.post(f"/twilio/action?left={KEY}", form)[0] == 200
+    assert transfer_ends(client) == [{"target": "sales", "status": "busy"}]
+
+
 @pytest.mark.parametrize("status", ["no-answer", "canceled"])
 def test_a_caller_who_left_during_the_ringing_is_the_last_word(client: Client, status: str):
     answering(client, bus.Answer(1, "resume", "default", 1, time.time(), reason="transferred", outcome=status, text="sales"))

@@ -54,6 +54,7 @@ class Load:
     tls: bool = False  # between gateway and AI, as with OpenAI; other subjects have no TLS
     tool_every_s: float = 0.0  # between two tool calls of a session; 0: none
     pinned: bool = True  # each measured process has its own core; else the kernel chooses
+    callers_nice: int = 0  # of the callers: they share a core with control
 
 
 OnStep = Callable[[str], None]
@@ -131,6 +132,8 @@ class _Run:
             ending.callback(callers.stop)
             roles = subject.processes()
             self._pin(roles, [ai.pid, callers.pid])
+            if load.callers_nice:
+                os.setpriority(os.PRIO_PROCESS, callers.pid, load.callers_nice)
             empty = {pid: machine.memory(pid).pss_bytes for pid in roles}
             self._report_step(f"placing {load.calls} calls")
             sids = callers.order("dial", _DIAL_S, calls=load.calls, path="/twilio/voice")["sids"]

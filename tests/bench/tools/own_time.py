@@ -1,8 +1,9 @@
 """The gateway's own time in a tool call, and the effect of a dead endpoint.
 
 Each session of the bench's AI calls a tool every `--every` seconds and times its output. The endpoint answers immediately, so the
-time is the gateway's: AI leg, bus, disk, request, bus, AI leg; it includes the endpoint's own third of a millisecond. A round has
-three windows, in turns, each on a new gateway:
+time is the gateway's: AI leg, bus, disk, request, bus, AI leg; it includes the endpoint's own third of a millisecond. The
+callers, which are far from a real gateway, yield the core that they share with control. A round has three windows, in turns, each
+on a new gateway:
 
     none       no session calls a tool
     answering  every session does, and the endpoint answers
@@ -39,6 +40,7 @@ CLAIM_MS: Final = 10.0
 CLAIM_SHARE: Final = 0.10
 #: Timeout of the tool. Some calls end by it before the circuit opens, and one every 15 s afterwards.
 TIMEOUT_S: Final = 1.0
+CALLERS_NICE: Final = 10
 _SECRET: Final = "a hook secret of the bench"
 _BEHAVIOURS: Final = {"answering": "ok", "dead": "silent"}
 
@@ -117,7 +119,7 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=0.0, help="longest wait for a quiet machine, seconds")
     parser.add_argument("--out", type=Path, default=Path("out/bench/tools"))
     given = parser.parse_args()
-    load = Load(given.calls, given.seconds, patience_s=given.patience, maxima=False)
+    load = Load(given.calls, given.seconds, patience_s=given.patience, maxima=False, callers_nice=CALLERS_NICE)
     rounds = []
     for number in range(1, given.rounds + 1):
         measured = {}

@@ -262,6 +262,7 @@ CALLS_ENDED: Final = Counter(
             "digits_sent",
             "machine",
             "shutdown",
+            "no_stream",
             "start_timeout",
             "wrong_account",
             "token_missing",

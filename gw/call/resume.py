@@ -1,9 +1,9 @@
 """The next step for a caller whose stream ended while the call continues: the answer to Twilio's `action` webhook.
 
 The stream is not the call: a call whose stream or worker broke resumes on another stream, at most MAX_RESUMES times, so that a
-call that kills workers does not kill them all. A call that left its stream, for a transfer or for digits, comes back by another
-webhook (`gw.call.leave`). After a fallback the caller is transferred or hears a goodbye. Any other end
-is a hang-up, with words before it if the caller has heard none. Pure.
+call that kills workers does not kill them all. A call whose first stream never began gets another one, once. A call that left its
+stream, for a transfer or for digits, comes back by another webhook (`gw.call.leave`). After a fallback the caller is transferred
+or hears a goodbye. Any other end is a hang-up, with words before it if the caller has heard none. Pure.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from gw.call.state import Reason, Result, result_of
 
 #: Resumes of one call after a failure.
 MAX_RESUMES: Final = 3
+#: The same of a call none of whose streams began: its caller hears silence meanwhile.
+MAX_STARTS: Final = 1
 #: Streams of one call after its first one: those, and returns from transfers and digits.
 MAX_STREAMS: Final = 40
 #: Turn numbers per stream; those of the call's next stream start above them.
@@ -29,6 +31,7 @@ _MAX_AGE_S: Final = 86_400.0
 LEFT: Final = frozenset({Reason.TRANSFERRED, Reason.DIGITS_SENT})
 #: Ends of a stream that leave the caller on the line.
 RESUMABLE: Final = LEFT | {
+    Reason.NO_STREAM,
     Reason.WORKER_LOST,
     Reason.PHONE_LOST,
     Reason.PHONE_SILENT,
@@ -56,7 +59,8 @@ def next_step(reason: str, *, resumes: int, on_lost: OnLost, speak: bool = False
     `reason`: why the stream ended; `resumes`: how often the call has resumed after a failure; `speak`: the caller is owed words.
     """
     if reason in RESUMABLE:
-        return NextStep.RESUME if on_lost == "resume" and resumes < MAX_RESUMES else NextStep.GOODBYE
+        limit = MAX_STARTS if reason == Reason.NO_STREAM else MAX_RESUMES
+        return NextStep.RESUME if on_lost == "resume" and resumes < limit else NextStep.GOODBYE
     if reason == Reason.FALLBACK_TRANSFER:
         return NextStep.TRANSFER
     if speak or reason in (Reason.FALLBACK_GOODBYE, Reason.SHUTDOWN):
@@ -81,6 +85,11 @@ class Resumed(NamedTuple):
     after: str = ""
     left: str = ""
     outcome: str = ""
+
+    @property
+    def was_heard(self) -> bool:
+        """False if no earlier stream began: the caller is greeted as at the first one."""
+        return self.after != Reason.NO_STREAM
 
     def parameters(self) -> dict[str, str]:
         """Return the stream parameters for TwiML."""

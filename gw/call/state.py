@@ -73,7 +73,8 @@ class Reason(StrEnum):
     DIGITS_SENT = "digits_sent"  # the call left the stream to send digits; it comes back
     MACHINE = "machine"  # an answering machine or a fax machine took an outbound call
     SHUTDOWN = "shutdown"  # the gateway stopped, and `server.stop_timeout_s` passed
-    # the start of the stream was refused
+    # no stream began
+    NO_STREAM = "no_stream"  # Twilio opened none, or none that was accepted
     START_TIMEOUT = "start_timeout"
     WRONG_ACCOUNT = "wrong_account"
     TOKEN_MISSING = "token_missing"

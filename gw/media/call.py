@@ -129,13 +129,13 @@ class Call:
         )
         self.first_word_ms = -1  # how long the caller waited for the agent's first audio
         self.events.on_start(start, agent_name, voice_at, route.variables)
-        if off and self.events.resumed is None:
+        if off and not self.events.continues:
             self.events.note("recording_off", by=off)
 
     def restore_conversation(self) -> None:
         """Load the conversation before this stream, and its open tools, for a resumed call. Waits for control, for RESTORE_S."""
         resumed = self.events.resumed
-        if resumed is None:
+        if resumed is None or not resumed.was_heard:
             return
         more = {"key": resumed.left} if resumed.left else {}
         answer = self.context.ask_again(self.sid, "conversation", self.events.account_sid, RESTORE_S, **more)
@@ -206,7 +206,7 @@ class Call:
         They are the agent's first turns, so each AI session receives their texts, cut to what was heard.
         """
         words, notice, guard = self.agent.first_words, self.context.config.recording.notice, self.downlink.guard
-        greeting = b"" if self.events.resumed is not None else self.context.greetings.get(words.file, b"")
+        greeting = b"" if self.events.continues else self.context.greetings.get(words.file, b"")
         announcement = self.context.greetings.get(notice.file, b"") if guard.enabled and not guard.is_announced else b""
         notice_ms, length_ms = len(announcement) // BYTES_PER_MS, (len(announcement) + len(greeting)) // BYTES_PER_MS
         if not length_ms or not self.dialogue.may_play_recorded(length_ms, notice_ms, greets=bool(greeting)):
@@ -225,7 +225,7 @@ class Call:
         The wait for a greeting begins with the call. Without one the caller speaks first, and the wait begins with the request.
         The audio is received now and sent after the holding sound's rest.
         """
-        is_greeted = self.agent.greeting and self.events.resumed is None
+        is_greeted = self.agent.greeting and not self.events.continues
         since_s = self.events.started_s if is_greeted else self.ai.asked_s or now_s
         waited_s = max(0.0, now_s + self.downlink.unsent_s() - since_s)
         self.first_word_ms = round(waited_s * _MS)

@@ -55,6 +55,11 @@ class CallEvents:
         self.started_at = self._first_audio_at = started_at
         self.resumed = parse_resumed(start.parameters, started_at)
 
+    @property
+    def continues(self) -> bool:
+        """True if the caller heard an earlier stream of the call."""
+        return self.resumed is not None and self.resumed.was_heard
+
     def emit(self, event: bus.Event) -> None:
         """Send an event to control."""
         self._context.emit(event)
@@ -66,7 +71,7 @@ class CallEvents:
     def on_start(self, start: Start, agent_name: str, voice_at: float | None, variables: Mapping[str, str] = _NONE) -> None:
         """Report the call's start. `voice_at`: when the voice webhook was answered, epoch seconds. `variables`: the route's."""
         parameters = start.parameters
-        if variables and self.resumed is None:  # before the start, which makes an event for the user's endpoint
+        if variables and not self.continues:  # before the start, which makes an event for the user's endpoint
             self.emit(bus.CallEvent(self.sid, "variables", time.time(), dict(variables)))
         self.emit(
             bus.CallStarted(

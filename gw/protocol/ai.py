@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
+
 from gw.errors import ProtocolCode
 
 ResponseStatus = Literal["completed", "cancelled", "incomplete", "failed"]
@@ -33,29 +35,29 @@ class Tokens(NamedTuple):
 NO_TOKENS = Tokens()
 
 
-class SessionCreated(NamedTuple):
+class SessionCreated(Struct, frozen=True):
     """The AI accepted the connection. `expires_at`: epoch seconds, 0.0 if unknown."""
 
     expires_at: float
 
 
-class SessionReady(NamedTuple):
+class SessionReady(Struct, frozen=True):
     """The AI confirmed the session, and named no other format than mu-law: audio may flow."""
 
 
-class ResponseStarted(NamedTuple):
+class ResponseStarted(Struct, frozen=True):
     """The AI began a response. `response_id`: "" in this and every other event where the AI names none."""
 
     response_id: str
 
 
-class ResponseAlive(NamedTuple):
+class ResponseAlive(Struct, frozen=True):
     """Sign of life: a part of a response's text, arguments of a tool call, an item that begins, bytes of a long event."""
 
     response_id: str
 
 
-class AudioDelta(NamedTuple):
+class AudioDelta(Struct, frozen=True):
     """A chunk of the agent's speech: any number of mu-law bytes."""
 
     response_id: str
@@ -63,7 +65,7 @@ class AudioDelta(NamedTuple):
     audio: bytes
 
 
-class ResponseDone(NamedTuple):
+class ResponseDone(Struct, frozen=True):
     """End of a response's audio. A missing or unknown status is "failed".
 
     `detail`: why it did not complete. `trouble`: of a failed one. `wait_ms`: the pause a rate limit asks for; 0: unknown.
@@ -77,20 +79,20 @@ class ResponseDone(NamedTuple):
     tokens: Tokens = NO_TOKENS
 
 
-class SpeechStarted(NamedTuple):
+class SpeechStarted(Struct, frozen=True):
     """The caller began to talk, `audio_start_ms` into the audio sent to the AI; 0: unknown."""
 
     item_id: str
     audio_start_ms: int
 
 
-class SpeechStopped(NamedTuple):
+class SpeechStopped(Struct, frozen=True):
     """The caller stopped talking."""
 
     item_id: str
 
 
-class CallerTranscript(NamedTuple):
+class CallerTranscript(Struct, frozen=True):
     """The text of one of the caller's turns. `tokens`: those of the transcription model."""
 
     item_id: str
@@ -98,7 +100,7 @@ class CallerTranscript(NamedTuple):
     tokens: Tokens = NO_TOKENS
 
 
-class CallerTranscriptFailed(NamedTuple):
+class CallerTranscriptFailed(Struct, frozen=True):
     """One of the caller's turns has no text: its transcription failed."""
 
     item_id: str
@@ -106,7 +108,7 @@ class CallerTranscriptFailed(NamedTuple):
     message: str
 
 
-class AgentTranscript(NamedTuple):
+class AgentTranscript(Struct, frozen=True):
     """The whole text of one of the agent's items."""
 
     response_id: str
@@ -114,7 +116,7 @@ class AgentTranscript(NamedTuple):
     text: str
 
 
-class AgentTranscriptDelta(NamedTuple):
+class AgentTranscriptDelta(Struct, frozen=True):
     """A piece of the agent's transcript, sent while the item is generated."""
 
     response_id: str
@@ -122,7 +124,7 @@ class AgentTranscriptDelta(NamedTuple):
     words: str
 
 
-class ToolCall(NamedTuple):
+class ToolCall(Struct, frozen=True):
     """The agent calls a tool. `arguments` is the AI's JSON string, unparsed."""
 
     response_id: str
@@ -132,7 +134,7 @@ class ToolCall(NamedTuple):
     arguments: str
 
 
-class TokenLimit(NamedTuple):
+class TokenLimit(Struct, frozen=True):
     """The tokens that the AI allows within a minute, and those left. `reset_s`: until all are allowed again."""
 
     limit: int
@@ -140,7 +142,7 @@ class TokenLimit(NamedTuple):
     reset_s: float
 
 
-class McpCall(NamedTuple):
+class McpCall(Struct, frozen=True):
     """The provider calls a tool of a remote MCP server for the agent. `item_id` names the call."""
 
     response_id: str
@@ -148,14 +150,14 @@ class McpCall(NamedTuple):
     name: str
 
 
-class McpCallDone(NamedTuple):
+class McpCallDone(Struct, frozen=True):
     """A tool of a remote MCP server has answered or failed. The provider has given the AI its output."""
 
     item_id: str
     failed: bool
 
 
-class McpApproval(NamedTuple):
+class McpApproval(Struct, frozen=True):
     """The provider asks whether it may call a tool of a remote MCP server."""
 
     response_id: str
@@ -164,13 +166,13 @@ class McpApproval(NamedTuple):
     name: str
 
 
-class McpListFailed(NamedTuple):
+class McpListFailed(Struct, frozen=True):
     """The provider could not list the tools of a remote MCP server: the agent has none of them."""
 
     item_id: str
 
 
-class AiError(NamedTuple):
+class AiError(Struct, frozen=True):
     """An error event of the AI.
 
     `fatal`: this session cannot continue. `trouble`: "" for a race that both sides expect. `wait_ms`: the pause a rate limit asks
@@ -185,14 +187,14 @@ class AiError(NamedTuple):
     refuses: Refused = ""
 
 
-class Unreadable(NamedTuple):
+class Unreadable(Struct, frozen=True):
     """An event that is not as documented. The session continues."""
 
     code: ProtocolCode
     detail: str
 
 
-class Ignored(NamedTuple):
+class Ignored(Struct, frozen=True):
     """An event the gateway has no use for; `kind` is its type on the wire."""
 
     kind: str

@@ -115,11 +115,17 @@ class Outcome:
         assert self.refused.get(call.call_sid, []) == [*refused]
 
     def check_refused(self, name: str, reason: str) -> None:
-        """Check that the stream never started, in log and store."""
+        """Check that the stream never started, in log and store. The caller does not get another one."""
         call = self.calls[name]
-        assert self.rows[name] is None
+        self.check_no_stream(name)
         assert self.refused.get(call.call_sid) == [reason]
-        assert self.log.reasons(call.call_sid) == [reason]
+        assert self.log.reasons(call.call_sid) == [reason, Reason.NO_STREAM]
+
+    def check_no_stream(self, name: str) -> None:
+        """Check that the call has a row without a stream."""
+        row = self.rows[name]
+        assert row is not None, f"{name} is not in the store"
+        assert (row["reason"], row["result"], row["stream_sid"]) == ("no_stream", "peer_error", None)
 
     def check_nothing_left(self) -> None:
         """Check that no call is open and that no greenlet or descriptor remained."""

@@ -100,7 +100,7 @@ def _unknown_event(n: int) -> Hook:
     return lambda call: call.send_text(b'{"event":"unknown%d","x":[null]}' % n)
 
 
-#: The stream never starts: no row in `calls`, a `stream_refused` in `events`.
+#: The stream never starts: a `stream_refused` in `events`, and a call without a stream once Twilio asks what follows.
 REFUSED: Final[Mapping[str, Case]] = {
     "no start": Case(_begins(_hesitate), "start_timeout", 1008),
     "half open before start": Case(_begins(lambda call: call.freeze()), "start_timeout", None),
@@ -195,7 +195,7 @@ def _place_calls(world: World, outcome: Outcome) -> None:
     assert not outcome.calls["good"].is_over
     end_good(world, outcome)
     world.gateway.until(lambda: len(world.gateway.events("stream_refused")) == len(REFUSED), "all refusals are stored")
-    for name in [*ENDED, *HARMLESS]:
+    for name in [*ENDED, *HARMLESS, *(REFUSED.keys() - blind)]:
         world.gateway.ended(outcome.calls[name].call_sid)
     outcome.keep(world)
     outcome.seen["unknown"] = len(world.gateway.events("unknown_message"))
@@ -215,10 +215,12 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
 def test_a_stream_that_never_starts(outcome: Outcome, name: str) -> None:
     case, call = REFUSED[name], outcome.calls[name]
     started = name in ("another account", "no such agent")  # the others end before the gateway reads a call SID
-    assert outcome.rows[name] is None
     if started:
         outcome.check_refused(name, case.reason)
-    if case.code is not None:
+    if case.code is None:
+        assert outcome.rows[name] is None, "its caller hung up, and Twilio asked nothing"
+    else:
+        outcome.check_no_stream(name)
         assert (call.close_code, call.error) == (case.code, "")
     if case.code is not None and case.code not in (1002, 1009):
         assert call.close_reason == case.reason
@@ -250,6 +252,7 @@ def test_a_call_that_continues(outcome: Outcome, name: str) -> None:
 def test_the_metrics_count_each_end_once(outcome: Outcome) -> None:
     expected = Counter(case.reason for case in (REFUSED | ENDED).values())
     expected["caller_hangup"] += len(HARMLESS) + 1
+    expected["no_stream"] = sum(case.code is not None for case in REFUSED.values())
     assert outcome.ended == expected
     assert outcome.metrics['gw_rx_dropped_frames_total{reason="unknown_event"}'] == 30
     assert outcome.metrics['gw_rx_dropped_frames_total{reason="other_track"}'] == 1

@@ -6,7 +6,9 @@ Identifiers are the AI's own; the machine only compares them. Times are passed b
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 from gw.call.digits import Asked
 from gw.call.state import Reason
@@ -25,13 +27,13 @@ class Trouble(Enum):
 # -- the AI -----------------------------------------------------------------------------------------------------------
 
 
-class SessionReady(NamedTuple):
+class SessionReady(Struct, frozen=True):
     """A session confirmed its formats. `lifetime_ms`: until it expires, by the AI's own account; 0: unknown."""
 
     lifetime_ms: int = 0
 
 
-class SessionLost(NamedTuple):
+class SessionLost(Struct, frozen=True):
     """The session, or an attempt at one, failed."""
 
     reason: Reason
@@ -39,34 +41,34 @@ class SessionLost(NamedTuple):
     wait_ms: int = 0
 
 
-class SuccessorReady(NamedTuple):
+class SuccessorReady(Struct, frozen=True):
     """A second session is ready to take the place of the present one."""
 
     lifetime_ms: int = 0
 
 
-class SuccessorFailed(NamedTuple):
+class SuccessorFailed(Struct, frozen=True):
     """The second session could not be opened, or broke before it was used."""
 
 
-class ResponseStarted(NamedTuple):
+class ResponseStarted(Struct, frozen=True):
     """The AI began a response."""
 
     response_id: str
 
 
-class Alive(NamedTuple):
+class Alive(Struct, frozen=True):
     """Any other event of the AI came: arguments of a tool call, a part of a text."""
 
 
-class Audio(NamedTuple):
+class Audio(Struct, frozen=True):
     """A chunk of a response's audio came. `queued_ms`: until the caller will have heard it, if it is played."""
 
     response_id: str
     queued_ms: int = 0
 
 
-class ResponseDone(NamedTuple):
+class ResponseDone(Struct, frozen=True):
     """The AI ended a response. `completed`: by the AI's own account."""
 
     response_id: str
@@ -75,33 +77,33 @@ class ResponseDone(NamedTuple):
     wait_ms: int = 0
 
 
-class CreateRefused(NamedTuple):
+class CreateRefused(Struct, frozen=True):
     """The AI refused a request for a response."""
 
     trouble: Trouble
     wait_ms: int = 0
 
 
-class SpeechStarted(NamedTuple):
+class SpeechStarted(Struct, frozen=True):
     """The caller began to speak."""
 
     item_id: str
 
 
-class SpeechStopped(NamedTuple):
+class SpeechStopped(Struct, frozen=True):
     """The caller stopped speaking."""
 
     item_id: str
 
 
-class CallerText(NamedTuple):
+class CallerText(Struct, frozen=True):
     """The words of a caller's turn came. `meaningful`: more than a backchannel such as "mhm"."""
 
     item_id: str
     meaningful: bool = True
 
 
-class ToolCall(NamedTuple):
+class ToolCall(Struct, frozen=True):
     """The agent calls a tool. `is_readable`: its arguments are within their bound, those for digits valid. `asked`: digits."""
 
     response_id: str
@@ -111,7 +113,7 @@ class ToolCall(NamedTuple):
     asked: Asked | None = None
 
 
-class ToolResumed(NamedTuple):
+class ToolResumed(Struct, frozen=True):
     """A tool call of an earlier stream, whose result the AI does not have. `left_ms`: of its time."""
 
     call_id: str
@@ -119,7 +121,7 @@ class ToolResumed(NamedTuple):
     left_ms: int
 
 
-class Unreadable(NamedTuple):
+class Unreadable(Struct, frozen=True):
     """An event of the AI could not be read. `reason`: why, and why the session is lost if too many follow."""
 
     reason: Reason = Reason.AI_BAD_JSON
@@ -128,27 +130,27 @@ class Unreadable(NamedTuple):
 # -- the caller's leg -------------------------------------------------------------------------------------------------
 
 
-class HeardOut(NamedTuple):
+class HeardOut(Struct, frozen=True):
     """The caller has heard everything that was queued."""
 
 
-class Starved(NamedTuple):
+class Starved(Struct, frozen=True):
     """The caller has heard what came so far, by the clock of what was sent: more may come, or Twilio's report of it."""
 
 
-class Delayed(NamedTuple):
+class Delayed(Struct, frozen=True):
     """This process was stopped: its audio is heard later than announced. `queued_ms`: until the caller has heard all of it."""
 
     queued_ms: int
 
 
-class Key(NamedTuple):
+class Key(Struct, frozen=True):
     """The caller pressed a key: 0 to 9, *, # or A to D."""
 
     digit: str
 
 
-class Recorded(NamedTuple):
+class Recorded(Struct, frozen=True):
     """The stream begins with recorded words. `length_ms`: until the caller has heard them.
 
     `notice_ms`: of these, until the end of the notice that the call is recorded. `greets`: the rest is the greeting.
@@ -159,7 +161,7 @@ class Recorded(NamedTuple):
     greets: bool = True
 
 
-class NoticeHeard(NamedTuple):
+class NoticeHeard(Struct, frozen=True):
     """The caller has heard that the call is recorded."""
 
 
@@ -177,7 +179,7 @@ def party_of(verdict: str) -> Party | None:
     return "machine" if verdict.startswith("machine") else "fax" if verdict == "fax" else "person"
 
 
-class AnsweredBy(NamedTuple):
+class AnsweredBy(Struct, frozen=True):
     """Twilio's verdict on the party that answered an outbound call. May come late, twice and wrong.
 
     `message_ms`: length of the message that is left to an answering machine; 0: none.
@@ -187,15 +189,15 @@ class AnsweredBy(NamedTuple):
     message_ms: int = 0
 
 
-class FramesMissing(NamedTuple):
+class FramesMissing(Struct, frozen=True):
     """No audio frame of the caller came for 150 ms."""
 
 
-class FramesBack(NamedTuple):
+class FramesBack(Struct, frozen=True):
     """Audio frames of the caller come again."""
 
 
-class StreamEnded(NamedTuple):
+class StreamEnded(Struct, frozen=True):
     """The media stream is over. `reason`: why; the call may continue on another stream."""
 
     reason: Reason
@@ -204,31 +206,31 @@ class StreamEnded(NamedTuple):
 # -- control ----------------------------------------------------------------------------------------------------------
 
 
-class ToolSettled(NamedTuple):
+class ToolSettled(Struct, frozen=True):
     """A tool called by the agent has an output."""
 
     call_id: str
 
 
-class Concealed(NamedTuple):
+class Concealed(Struct, frozen=True):
     """AI and recording do not hear the caller now. `was_heard`: a recording did, until its pause."""
 
     was_heard: bool = True
 
 
-class NotConcealed(NamedTuple):
+class NotConcealed(Struct, frozen=True):
     """The recording cannot be paused."""
 
 
-class BudgetNear(NamedTuple):
+class BudgetNear(Struct, frozen=True):
     """A limit on cost is nearly reached."""
 
 
-class BudgetSpent(NamedTuple):
+class BudgetSpent(Struct, frozen=True):
     """A limit on cost is reached: the call ends with words."""
 
 
-class EndWanted(NamedTuple):
+class EndWanted(Struct, frozen=True):
     """An operator, a stopping gateway or the gateway itself ends the call."""
 
     reason: Reason

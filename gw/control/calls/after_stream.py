@@ -66,7 +66,7 @@ class AfterStream:
             with within(ANSWER_S.get(ask.about, ANSWER_S["conversation"])):
                 call = self._find(ask.call_sid)
                 if call is None:
-                    return bus.Answer(ask.n, step=NextStep.GOODBYE.value)  # its stream was refused
+                    return bus.Answer(ask.n, step=NextStep.GOODBYE.value, reason=Reason.NO_STREAM.value)  # the worker reports it
                 if self._calls.differ(call.account_sid, ask.account_sid):
                     self._on_foreign("action")
                     log.warning("another account asks about a call: %s", ask.account_sid, extra={"call_sid": ask.call_sid})

@@ -14,7 +14,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import asdict
-from sqlalchemy import ColumnElement, Connection, Insert, Table, Update, and_, bindparam, case, exists, func, literal, or_, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    true,
+)
 from sqlalchemy.dialects import mysql, sqlite
 
 from gw import bus
@@ -60,6 +75,13 @@ class End(NamedTuple):
     text: str
 
 
+class Resumed(NamedTuple):
+    """Another stream of a call: the parameters of `_RESUMED`."""
+
+    sid: str
+    at: float
+
+
 class CallQuality(QualityRow, frozen=True, kw_only=True):
     """A row of `call_quality`."""
 
@@ -87,6 +109,7 @@ class Rows:
         self.fit = fit
         self.calls: list[CallRow] = []
         self.ends: list[End] = []
+        self.resumed: list[Resumed] = []
         self.acted: list[str] = []  # calls that an operator transferred or ended
         self.turns: list[TurnRow] = []
         self.recordings: list[Wish] = []
@@ -104,6 +127,8 @@ class Rows:
                 self._event(stamped, event.call_sid, event.kind, event.at, event.data)
                 if event.kind == "transfer_ended" and event.data.get("status") == "canceled":
                     self._left(stamped, event)
+                if event.kind == "resumed":
+                    self.resumed.append(Resumed(self.fit.text(event.call_sid, SID_CHARS), self.fit.moment(event.at)))
                 if event.kind in _ACTS:
                     self._acted(event)
             case bus.JobWanted():
@@ -256,6 +281,8 @@ def apply(connection: Connection, rows: Rows) -> None:
     merge(connection, tables.events, ("instance", "n"), map(asdict, rows.events))  # an end looks for one
     if rows.ends:
         connection.execute(_END, [end._asdict() for end in sorted(rows.ends)])
+    if rows.resumed:
+        connection.execute(_RESUMED, [one._asdict() for one in sorted(rows.resumed)])
     if rows.acted:
         acted = [{"sid": call_sid} for call_sid in sorted(rows.acted)]
         connection.execute(_ACTED, acted)
@@ -268,18 +295,32 @@ def apply(connection: Connection, rows: Rows) -> None:
         connection.execute(grow_statement(connection.dialect.name), [asdict(row) for row in usage])
 
 
+def _resumable() -> ColumnElement[bool]:
+    return calls.c.reason.in_([literal(str(reason)) for reason in sorted(RESUMABLE)])  # executemany takes no list
+
+
 def _end() -> Update:
+    """Return the end of a call. The end of a stream that another has followed changes nothing."""
     final: ColumnElement[bool] = bindparam("final")
-    later = calls.c.ended_at < bindparam("at")
-    resumable = calls.c.reason.in_([literal(str(reason)) for reason in sorted(RESUMABLE)])  # executemany takes no list
+    at: ColumnElement[float] = bindparam("at")
+    resumable, events = _resumable(), tables.events
+    later = calls.c.ended_at < at
+    follows = exists().where(events.c.call_sid == bindparam("sid"), events.c.kind == "resumed", events.c.at >= at)
     supersedes = or_(and_(final, or_(resumable, later)), and_(resumable, later))
     is_hangup = literal(Reason.CALLER_HANGUP.value) == bindparam("why")
     reason, detail = _by_acts(is_hangup, bindparam("why"), bindparam("text"))
     return (
         calls.update()
-        .where(calls.c.call_sid == bindparam("sid"), or_(calls.c.ended_at.is_(None), supersedes))
-        .values(ended_at=bindparam("at"), reason=reason, result=bindparam("whose"), detail=detail)
+        .where(calls.c.call_sid == bindparam("sid"), or_(calls.c.ended_at.is_(None), supersedes), or_(final, not_(follows)))
+        .values(ended_at=at, reason=reason, result=bindparam("whose"), detail=detail)
     )
+
+
+def _resumed() -> Update:
+    """Return the same for a call whose last stream had ended before the next one began: it has no end."""
+    has_ended = and_(_resumable(), calls.c.ended_at < bindparam("at"))
+    nothing: dict[str, Any] = dict.fromkeys(("ended_at", "reason", "result", "detail"))
+    return calls.update().where(calls.c.call_sid == bindparam("sid"), has_ended).values(nothing)
 
 
 def _acted() -> Update:
@@ -300,6 +341,7 @@ def _by_acts(is_hangup: ColumnElement[bool], why: Any, text: Any) -> tuple[Colum
 
 
 _END: Final = _end()
+_RESUMED: Final = _resumed()
 _ACTED: Final = _acted()
 #: An open row of no gateway would be taken for an abandoned call.
 _UNKNOWN: Final = calls.delete().where(calls.c.call_sid == bindparam("sid"), calls.c.instance.is_(None))

@@ -97,7 +97,7 @@ class CallDialogue:
             agent,
             context.config.media,
             context.config.tools,
-            resumes=events.resumed is not None,
+            resumes=events.continues,
             returns=events.resumed is not None and events.resumed.after in LEFT,
             elapsed_ms=elapsed_ms,
         )

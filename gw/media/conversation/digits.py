@@ -67,7 +67,7 @@ class CallDigits:
             self._resume()
             return None
         guard = self._guard
-        is_recorded = guard.enabled and (guard.recording_started or self._events.resumed is not None)
+        is_recorded = guard.enabled and (guard.recording_started or self._events.continues)
         if not is_recorded:
             return given.Concealed(was_heard=False)
         self._pauses += 1

@@ -189,7 +189,7 @@ class Webhooks:
             if is_key(left):
                 status, document = self._after_leave(fields, moment, kept, left, elsewhere=elsewhere)
             else:
-                status, document = self._after_stream(fields, moment, kept, elsewhere=elsewhere)
+                status, document = self._after_stream(fields, moment, kept, query.get("agent", "default"), elsewhere=elsewhere)
             return _answer(start_response, status, _XML, document)
         if kind == "status" and fields.get("CallStatus") in CALL_OVER:
             self._on_over(self._name(fields))
@@ -331,11 +331,23 @@ class Webhooks:
         log.error("a call is refused: %s", detail, extra={"call_sid": call_sid, "reason": reason.value})
         _, is_new = self._remember(key_of("unknown agent", key.hex()))
         if is_new:
-            start = (name[:MAX_VALUE_CHARS], fields.get("Direction", "inbound"), fields.get("From", ""), fields.get("To", ""))
-            self._context.cells.ended[reason].add()
-            self._context.emit(bus.CallStarted(call_sid, "", fields.get("AccountSid", ""), *start, at, at))
-            self._context.emit(bus.CallEnded(call_sid, at, reason, result_of(reason), detail, Quality()))
+            self._report_unanswered(fields, name, at, reason, detail)
         return self._refusal()
+
+    def _report_no_stream(self, fields: dict[str, str], agent: str) -> None:
+        """Report the start and the end of a call whose stream is over, but never began."""
+        at, reason = time.time(), Reason.NO_STREAM
+        detail = "Twilio could not open the stream, or it was refused"
+        log.warning("no stream of a call began: %s", detail, extra={"call_sid": fields["CallSid"], "reason": reason.value})
+        self._report_unanswered(fields, agent, at, reason, detail)
+
+    def _report_unanswered(self, fields: dict[str, str], agent: str, at: float, reason: Reason, detail: str) -> None:
+        """Report the start and the end of a call that has no stream."""
+        call_sid = fields["CallSid"]
+        start = (agent[:MAX_VALUE_CHARS], fields.get("Direction", "inbound"), fields.get("From", ""), fields.get("To", ""))
+        self._context.cells.ended[reason].add()
+        self._context.emit(bus.CallStarted(call_sid, "", fields.get("AccountSid", ""), *start, at, at))
+        self._context.emit(bus.CallEnded(call_sid, at, reason, result_of(reason), detail, Quality()))
 
     def _turn_away(self, call_sid: str, refusal: str) -> str:
         """Count and log a call that is not admitted. Returns the TwiML for its caller."""
@@ -361,7 +373,8 @@ class Webhooks:
         nonce = hmac.digest(key, b"nonce\0%b%d%b" % (*moment, repr(more).encode()), sha256)[:NONCE_BYTES]
         token = make(key, self._name(fields), moment.until_s - REMEMBERED_S, nonce, more)
         parameters = {"token": token, **_facts(fields), **more}
-        kept = urlencode(_kept(more))
+        agent = {} if more["agent"] == "default" else {"agent": more["agent"]}  # of a call whose stream never begins
+        kept = urlencode(_kept(more) | agent)
         action_url = f"{self._action_url}?{kept}" if kept else self._action_url
         turn_loop()  # the library builds the document in as long as all before took
         return twiml.connect_stream(self._stream_url, action_url, f"{self._public}/twilio/stream", parameters, before=before)
@@ -371,8 +384,10 @@ class Webhooks:
         agent = self._context.config.agents.get(more["agent"])
         return self._context.config.recording.enabled and agent is not None and agent.recording
 
-    def _after_stream(self, fields: dict[str, str], moment: _Moment, kept: dict[str, str], *, elsewhere: bool) -> tuple[str, str]:
-        """Return the HTTP status and the TwiML for a call whose stream is over. `kept`: see `_kept`.
+    def _after_stream(
+        self, fields: dict[str, str], moment: _Moment, kept: dict[str, str], asked: str, *, elsewhere: bool
+    ) -> tuple[str, str]:
+        """Return the HTTP status and the TwiML for a call whose stream is over. `kept`: see `_kept`. `asked`: its agent.
 
         Asks control, bounded, about a call that may continue or did not end in this worker.
         """
@@ -388,6 +403,9 @@ class Webhooks:
         resumed = None
         if not reason or reason in RESUMABLE or step is NextStep.TRANSFER:  # the transfer by REST may be done already
             answer = context.ask(call_sid, "next", self._account_sid(fields))
+            if answer is not None and answer.reason == Reason.NO_STREAM and not (answer.agent or reason):  # not reported yet
+                self._report_no_stream(fields, asked)
+                answer = context.ask(call_sid, "next", self._account_sid(fields))
             if answer is not None and answer.step:
                 step, agent_name, reason = NextStep(answer.step), answer.agent or agent_name, answer.reason or reason
                 resumed = Resumed(answer.resumes, answer.began_at, reason)

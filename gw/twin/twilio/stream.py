@@ -60,6 +60,7 @@ class CallPlan:
     signature: str | None = None  # replaces the upgrade's signature; empty: none
     receive_buffer_bytes: int | None = None
     steps: tuple[Step, ...] = ()
+    unopened: int = 0  # first streams whose connection fails
     start_after_s: float = 0.0  # between `connected` and `start`
     echo_after_s: float = 0.0  # from a mark's playout, or a clear, to its echo
     slow_echo_s: float = 0.0  # the same for the first echo
@@ -89,6 +90,7 @@ class StreamedCall(CallRecord):
         self._gap_end = 0  # place at which the network delivers frames again
         self._delayed: list[tuple[bytes, int]] | None = None  # frames of a gap and their places; None: lost
         self._abandoned: list[TwinSocket] = []  # half-open sockets of earlier streams
+        self._unopened = plan.unopened
         self._ask_after_s = 0.0  # from the loss of a stream to the request of the action URL
 
     # -- the person at the phone ------------------------------------------------------------------------------------
@@ -217,6 +219,9 @@ class StreamedCall(CallRecord):
         self._gap_end, self._delayed = 0, None
 
     def _open_stream(self, url: str) -> TwinSocket:
+        if self._unopened:
+            self._unopened -= 1
+            raise TimeoutError("no connection")
         host, port, tls = self._webhooks.locate(url)
         headers = self._webhooks.headers(url)
         if self.plan.signature is not None:

@@ -36,6 +36,13 @@ def test_a_call_whose_stream_broke_resumes_three_times(reason: str) -> None:
     assert next_step(reason, resumes=0, on_lost="goodbye") is NextStep.GOODBYE
 
 
+def test_a_call_without_a_stream_gets_another_one_once() -> None:
+    assert next_step("no_stream", resumes=0, on_lost="resume") is NextStep.RESUME
+    assert next_step("no_stream", resumes=1, on_lost="resume") is NextStep.GOODBYE
+    assert next_step("no_stream", resumes=0, on_lost="goodbye") is NextStep.GOODBYE
+    assert [Resumed(1, NOW, after).was_heard for after in ("no_stream", "phone_lost", "")] == [False, True, True]
+
+
 def test_only_a_failure_gets_an_apology() -> None:
     normal = {reason for reason in Reason if is_normal(reason)}
     ends = {"caller_hangup", "ai_hangup", "admin_hangup", "idle_limit", "duration_limit", "budget", "machine"}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import get_args
 
+from msgspec import Struct
+
 from gw.protocol import ai
 
 
 def test_the_union_has_every_event() -> None:
-    events = {value for value in vars(ai).values() if isinstance(value, type) and issubclass(value, tuple)}
-    assert set(get_args(ai.AiEvent)) == events - {ai.Tokens}
+    events = {value for value in vars(ai).values() if isinstance(value, type) and issubclass(value, Struct)}
+    assert set(get_args(ai.AiEvent)) == events - {Struct}
     assert len(events) == 22
 
 
 def test_an_error_is_harmless_by_default() -> None:
     error = ai.AiError("code", "message", fatal=False)
     assert (error.trouble, error.wait_ms, error.refuses) == ("", 0, "")
-    assert ai.ResponseDone("r", "completed", "")[3:] == ("", 0, ai.NO_TOKENS)
+    assert ai.ResponseDone("r", "completed", "") == ai.ResponseDone("r", "completed", "", "", 0, ai.NO_TOKENS)
 
 
 def test_the_tool_that_every_agent_has() -> None:

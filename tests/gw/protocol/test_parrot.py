@@ -52,7 +52,7 @@ def test_it_greets_once_in_uneven_chunks() -> None:
     lengths = [len(event.audio) for event in events if isinstance(event, ai.AudioDelta)]
     assert lengths == [403, 1601, 811, 2185]
     assert events[0] == ai.ResponseStarted("resp_1")
-    assert {event[:2] for event in events if isinstance(event, ai.AudioDelta)} == {("resp_1", "item_2")}
+    assert {(event.response_id, event.item_id) for event in events if isinstance(event, ai.AudioDelta)} == {("resp_1", "item_2")}
     assert events[-2:] == [ai.AgentTranscript("resp_1", "item_2", "(greeting)"), ai.ResponseDone("resp_1", "completed", "")]
 
 
@@ -89,7 +89,9 @@ def test_it_repeats_the_callers_words() -> None:
     assert events[1] == ai.CallerTranscript("item_1", "(the caller spoke, 1.2 s)")
     assert only(events, ai.AgentTranscript).text == "(what you said, 1.2 s)"
     assert said(events) == quiet(10) + words + quiet(5)
-    identities = {event[0] for event in events if isinstance(event, ai.ResponseStarted | ai.AudioDelta | ai.ResponseDone)}
+    identities = {
+        event.response_id for event in events if isinstance(event, ai.ResponseStarted | ai.AudioDelta | ai.ResponseDone)
+    }
     assert len(identities) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from gw.call.dialogue import commands as do
 from gw.call.dialogue import ending
@@ -39,10 +40,10 @@ def test_an_empty_or_failed_answer_is_requested_twice_more_then_the_fallback_spe
     talk.greet()
     talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
     for n, pause_ms in enumerate((300, 1000), 1):
-        done = ended._replace(response_id=f"r{n}")
+        done = replace(ended, response_id=f"r{n}")
         assert talk.on(given.ResponseStarted(f"r{n}"), done) == [do.Note("answer_failed")]
         assert talk.wait(1000 if ended.trouble is Trouble.RATE_LIMIT else pause_ms) == [do.Create(Prompt.ANSWER)]
-    out = talk.on(given.ResponseStarted("r3"), ended._replace(response_id="r3"))
+    out = talk.on(given.ResponseStarted("r3"), replace(ended, response_id="r3"))
     assert out == [do.Note("fallback", cause), do.End(Reason.FALLBACK_GOODBYE, True)]
     assert talk.machine.deadline_ms == NEVER
 

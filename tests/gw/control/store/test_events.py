@@ -133,6 +133,33 @@ def test_an_event_without_a_call_is_stored_as_an_event_only(event: bus.Event, ki
     assert not (rows.calls or rows.ends or rows.turns or rows.recordings or rows.quality)
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_call_that_continues_has_no_end(store: Store, order: tuple[int, ...]) -> None:
+    """In whichever sequence the workers' events arrive: `top` and `calls list --live` show it."""
+    lost = bus.CallEnded(call_sid(1), T0 + 5, "phone_lost", "peer_error", "broken", Quality())
+    facts = [started(), lost, bus.CallEvent(call_sid(1), "resumed", T0 + 6, {"n": 1, "after": "phone_lost"})]
+    for at in order:
+        store.apply(stamp(facts[at], instance=f"i{at}"))
+    assert [row.call_sid for row in store.calls(open_only=True)] == [call_sid(1)]
+    store.apply(stamp(ended(at=T0 + 9), instance="i9"))
+    row = store.call(call_sid(1))
+    assert row and (row.reason, row.ended_at) == ("caller_hangup", T0 + 9)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_end_of_the_last_stream_is_the_call_s(store: Store, order: tuple[int, ...]) -> None:
+    facts = [
+        bus.CallEvent(call_sid(1), "resumed", T0 + 6, {"n": 1, "after": "phone_lost"}),
+        bus.CallEnded(call_sid(1), T0 + 5, "phone_lost", "peer_error", "broken", Quality()),
+        bus.CallEnded(call_sid(1), T0 + 8, "phone_silent", "peer_error", "silent", Quality()),
+    ]
+    store.apply(stamp(started()))
+    for at in order:
+        store.apply(stamp(facts[at], instance=f"i{at}"))
+    row = store.call(call_sid(1))
+    assert row and (row.reason, row.ended_at) == ("phone_silent", T0 + 8)
+
+
 @pytest.mark.parametrize("is_reversed", [False, True])
 def test_a_caller_who_leaves_a_transfer_ends_the_call(store: Store, is_reversed: bool) -> None:
     left_at = T0 + 70.0

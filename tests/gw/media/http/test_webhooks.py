@@ -164,7 +164,7 @@ def test_a_route_chooses_the_agent_of_the_stream(routed: Client):
     parameters = parameters_of(body)
     route = id_of(ROUTES[0])
     assert (parameters["agent"], parameters["route"]) == ("clerk", route)
-    assert ElementTree.fromstring(body)[0].get("action") == f"{PUBLIC}/twilio/action?route={route}{REPEATED}"
+    assert ElementTree.fromstring(body)[0].get("action") == f"{PUBLIC}/twilio/action?route={route}&agent=clerk{REPEATED}"
     bound = {"agent": "clerk", "route": route}
     assert check(routed.context.token_key, parameters["token"], CALL, time.time(), parameters=bound)
     with pytest.raises(TokenError):
@@ -441,6 +441,37 @@ def test_the_action_resumes_a_lost_call(client: Client):
 def test_a_lost_call_without_a_free_slot_gets_the_goodbye(client: Client):
     client.context.draining = True
     assert GOODBYE in action(client, None, bus.Answer(1, step="resume", agent="default", resumes=1, began_at=1.0))
+
+
+def test_a_call_whose_stream_never_began_is_reported_and_gets_another_stream(client: Client):
+    """Control does not know it: it is asked again behind the report."""
+    answers = [
+        bus.Answer(1, step="goodbye", reason="no_stream"),
+        bus.Answer(2, step="resume", agent="sales", resumes=1, began_at=1234.5, reason="no_stream"),
+        bus.Answer(3, step="goodbye", agent="sales", reason="no_stream"),
+    ]
+    emitted: list[int] = []
+
+    def ask(call_sid: str, about: str, account_sid: str) -> bus.Answer | None:
+        emitted.append(len(client.emitted))
+        return answers.pop(0)
+
+    client.context.ask = ask
+    form = [*FORM, ("CallStatus", "in-progress")]
+    parameters = parameters_of(client.post("/twilio/action?agent=sales", form)[2])
+    assert (parameters["resume"], parameters["after"], parameters["agent"]) == ("1", "no_stream", "sales")
+    assert emitted[1] - emitted[0] == 2
+    assert GOODBYE in client.post("/twilio/action?agent=sales", [*form, ("SequenceNumber", "2")])[2]
+    start, end = [one for one in client.emitted if isinstance(one, bus.CallStarted | bus.CallEnded)]
+    assert isinstance(start, bus.CallStarted) and isinstance(end, bus.CallEnded)
+    assert (start.call_sid, start.stream_sid, start.agent, start.from_number) == (CALL, "", "sales", dict(FORM)["From"])
+    assert (end.call_sid, end.reason, end.result) == (CALL, "no_stream", "peer_error")
+
+
+def test_the_action_url_names_the_agent(contexts: ContextMaker):
+    client = Client(contexts, agents={"default": Agent(), "sales": Agent()})
+    connect = ElementTree.fromstring(client.post("/twilio/voice?agent=sales")[2])[0]
+    assert connect.get("action") == f"{PUBLIC}/twilio/action?agent=sales{REPEATED}"
 
 
 def test_the_caller_of_an_unknown_call_hears_the_goodbye(client: Client):

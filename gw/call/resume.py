@@ -17,8 +17,6 @@ from gw.call.state import Reason, Result, result_of
 
 #: Resumes of one call after a failure.
 MAX_RESUMES: Final = 3
-#: The same of a call none of whose streams began: its caller hears silence meanwhile.
-MAX_STARTS: Final = 1
 #: Streams of one call after its first one: those, and returns from transfers and digits.
 MAX_STREAMS: Final = 40
 #: Turn numbers per stream; those of the call's next stream start above them.
@@ -59,8 +57,7 @@ def next_step(reason: str, *, resumes: int, on_lost: OnLost, speak: bool = False
     `reason`: why the stream ended; `resumes`: how often the call has resumed after a failure; `speak`: the caller is owed words.
     """
     if reason in RESUMABLE:
-        limit = MAX_STARTS if reason == Reason.NO_STREAM else MAX_RESUMES
-        return NextStep.RESUME if on_lost == "resume" and resumes < limit else NextStep.GOODBYE
+        return NextStep.RESUME if on_lost == "resume" and resumes < MAX_RESUMES else NextStep.GOODBYE
     if reason == Reason.FALLBACK_TRANSFER:
         return NextStep.TRANSFER
     if speak or reason in (Reason.FALLBACK_GOODBYE, Reason.SHUTDOWN):

@@ -63,8 +63,9 @@ _RANKS: Final[tuple[tuple[type, ...], ...]] = (
     (bus.CallStarted, bus.CallEnded),
     (bus.StartRecording,),
 )
-#: Events on which nothing waits.
+#: Events on which nothing waits, but for these kinds of a CallEvent.
 _REPORTS: Final = (bus.CallEvent, bus.Turn, bus.Usage)
+_AWAITED: Final = frozenset({"transfer_wanted", "transfer_accepted", "transfer_ended"})
 #: Commands that are not about the bus itself.
 _FOR_WORKER: Final = bus.HangUp | bus.Drain | bus.Budget | bus.JobSettled | bus.AnsweredBy | bus.ExpectStop
 _RANK_OF: Final = {kind: rank for rank, kinds in enumerate(_RANKS) for kind in kinds}
@@ -126,7 +127,8 @@ class BusClient:
         while len(self._unacked) > MAX_UNACKED or self._unacked_bytes > MAX_UNACKED_BYTES:
             self._drop_one()
         self._unacked_cell.set(len(self._unacked))
-        self._write(data, may_wait=isinstance(event, _REPORTS))
+        is_report = isinstance(event, _REPORTS) and not (isinstance(event, bus.CallEvent) and event.kind in _AWAITED)
+        self._write(data, may_wait=is_report)
 
     def _write(self, data: bytes, *, may_wait: bool = False) -> None:
         """Send a message, and those before it, after this turn of the hub, or within REPORT_S. Never waits itself.

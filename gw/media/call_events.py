@@ -151,5 +151,5 @@ class CallEvents:
 
     def on_record(self) -> None:
         """Request the recording, in the pool. Comes after `on_first_audio`."""
-        request = bus.StartRecording(self.sid, self.account_sid, self._first_audio_at, self.resumed is not None)
+        request = bus.StartRecording(self.sid, self.account_sid, self._first_audio_at, self.continues)
         self._context.recording_pool.spawn(self.emit, request)

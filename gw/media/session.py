@@ -117,7 +117,8 @@ class Session:
     def end(self, reason: Reason, detail: str = "") -> None:
         """End this socket's call, or the socket before its call. Idempotent; never waits."""
         if self._call is not None:
-            self._call.end(reason, detail)
+            has_left = reason in (Reason.PHONE_LOST, Reason.PHONE_SILENT)
+            self._call.end(reason, detail, monotonic() - self.last_message_s if has_left else 0.0)
             return
         if self._state.end(reason):
             self._detail = detail

@@ -63,6 +63,7 @@ def test_the_second_stream_is_a_call_as_any_other(outcome: Outcome, name: str, a
     resumed = [event["data"] for event in row["events"] if event["kind"] == "resumed"]
     assert resumed == [{"n": 1, "after": "no_stream"}]
     assert row["recording"]["state"] in ("started", "completed")
+    assert row["quality"]["frames_sent"] > 20
     session = outcome.seen["sessions"][agent]
     assert [item.text for item in session.items] == ["Greet."], "the caller has heard nothing yet"
     assert outcome.calls[name].spoken == []

@@ -153,6 +153,7 @@ def test_a_call_outlives_its_media_socket(r: Running, sessions: Callable[[], lis
     told = [item["content"][0]["text"] for item in items if item["role"] != "system"]
     assert told[: len(before)] == before
     until(lambda: len(r.row(call)["turns"]) > len(before), "the new session's turn is stored")
+    assert r.row(call)["ended_at"] is None, "it is alive, although its first stream has ended since"
     call.hang_up()
     assert call.wait(scaled(10.0))
     until(lambda: r.row(call)["reason"] == "caller_hangup", "its end is stored")

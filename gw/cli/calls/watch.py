@@ -64,7 +64,7 @@ def watch_all(settings: Settings, *, as_json: bool) -> None:
             _print_call("begins", now[call_sid], as_json=as_json)
         for call_sid in [sid for sid in live if sid not in now]:
             call = msgspec.convert(_ask(settings, "call", call_sid=call_sid), type=CallDetails | None)
-            if call is not None:
+            if call is not None and call.ended_at is not None:  # otherwise it has just resumed
                 _print_call("ended", call, as_json=as_json)
         live = now
         time.sleep(POLL_S)

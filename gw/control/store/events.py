@@ -128,6 +128,7 @@ class Rows:
                 if event.kind == "transfer_ended" and event.data.get("status") == "canceled":
                     self._left(stamped, event)
                 if event.kind == "resumed":
+                    self._call(stamped, event.call_sid)  # locked before its end is
                     self.resumed.append(Resumed(self.fit.text(event.call_sid, SID_CHARS), self.fit.moment(event.at)))
                 if event.kind in _ACTS:
                     self._acted(event)
@@ -203,7 +204,7 @@ class Rows:
             )
         )
         self._used(event.call_sid, event.stream_sid, event.used)
-        if event.reason != Reason.WORKER_LOST:  # a lost worker measured nothing to its end
+        if event.reason not in (Reason.WORKER_LOST, Reason.NO_STREAM):  # they measured nothing
             self.quality.append(self._quality(event.call_sid, event.quality))
 
     def _left(self, stamped: Stamped, event: bus.CallEvent) -> None:

@@ -155,7 +155,7 @@ def list_open_calls(connection: Connection, gateway: str) -> list[CallRow]:
 
 def list_ends(connection: Connection, call_sids: Sequence[str]) -> dict[str, CallEnd]:
     """Return the ends of these calls, by SID. Unknown calls are missing."""
-    columns = (calls.c.call_sid, calls.c.account_sid, calls.c.ended_at, calls.c.gateway)
+    columns = (calls.c.call_sid, calls.c.account_sid, calls.c.ended_at, gateway_of_call().label("gateway"))
     statement = select(*columns).where(calls.c.call_sid.in_(call_sids))
     return {row.call_sid: row for row in _rows(connection, statement.limit(MAX_ROWS), CallEnd)}
 

@@ -185,11 +185,10 @@ class Webhooks:
         self._cells[kind, "accepted" if is_new else "repeated"].add()
         if kind == "action":
             query = _query(environ)
-            kept, left = _kept(query), query.get("left", "")
-            if is_key(left):
-                status, document = self._after_leave(fields, moment, kept, left, elsewhere=elsewhere)
+            if is_key(left := query.get("left", "")):
+                status, document = self._after_leave(fields, moment, _kept(query), left, elsewhere=elsewhere)
             else:
-                status, document = self._after_stream(fields, moment, kept, query.get("agent", "default"), elsewhere=elsewhere)
+                status, document = self._after_stream(fields, moment, query, elsewhere=elsewhere)
             return _answer(start_response, status, _XML, document)
         if kind == "status" and fields.get("CallStatus") in CALL_OVER:
             self._on_over(self._name(fields))
@@ -373,9 +372,12 @@ class Webhooks:
         nonce = hmac.digest(key, b"nonce\0%b%d%b" % (*moment, repr(more).encode()), sha256)[:NONCE_BYTES]
         token = make(key, self._name(fields), moment.until_s - REMEMBERED_S, nonce, more)
         parameters = {"token": token, **_facts(fields), **more}
-        agent = {} if more["agent"] == "default" else {"agent": more["agent"]}  # of a call whose stream never begins
-        kept = urlencode(_kept(more) | agent)
-        action_url = f"{self._action_url}?{kept}" if kept else self._action_url
+        kept = _kept(more)
+        if more["agent"] != "default":
+            kept["agent"] = more["agent"]  # for another stream, if this one never begins
+        if more.get("after") == Reason.NO_STREAM:
+            kept["again"] = "1"
+        action_url = f"{self._action_url}?{urlencode(kept)}" if kept else self._action_url
         turn_loop()  # the library builds the document in as long as all before took
         return twiml.connect_stream(self._stream_url, action_url, f"{self._public}/twilio/stream", parameters, before=before)
 
@@ -385,9 +387,9 @@ class Webhooks:
         return self._context.config.recording.enabled and agent is not None and agent.recording
 
     def _after_stream(
-        self, fields: dict[str, str], moment: _Moment, kept: dict[str, str], asked: str, *, elsewhere: bool
+        self, fields: dict[str, str], moment: _Moment, query: dict[str, str], *, elsewhere: bool
     ) -> tuple[str, str]:
-        """Return the HTTP status and the TwiML for a call whose stream is over. `kept`: see `_kept`. `asked`: its agent.
+        """Return the HTTP status and the TwiML for a call whose stream is over. `query`: that of the stream's TwiML.
 
         Asks control, bounded, about a call that may continue or did not end in this worker.
         """
@@ -404,17 +406,19 @@ class Webhooks:
         if not reason or reason in RESUMABLE or step is NextStep.TRANSFER:  # the transfer by REST may be done already
             answer = context.ask(call_sid, "next", self._account_sid(fields))
             if answer is not None and answer.reason == Reason.NO_STREAM and not (answer.agent or reason):  # not reported yet
-                self._report_no_stream(fields, asked)
+                self._report_no_stream(fields, query.get("agent", "default"))
                 answer = context.ask(call_sid, "next", self._account_sid(fields))
             if answer is not None and answer.step:
                 step, agent_name, reason = NextStep(answer.step), answer.agent or agent_name, answer.reason or reason
                 resumed = Resumed(answer.resumes, answer.began_at, reason)
         agent = context.config.agents.get(agent_name) or context.config.agents["default"]
+        if reason == Reason.NO_STREAM and query.get("again"):  # its caller has heard silence twice
+            step = NextStep.GOODBYE
         status = "200 OK"
         if step is NextStep.RESUME and resumed is not None:
             if not context.reserve(call_sid):
                 log.warning("a call resumes on another stream after %s", reason, extra={"call_sid": call_sid})
-                more = {"agent": agent_name or "default", **resumed.parameters(), **kept}
+                more = {"agent": agent_name or "default", **resumed.parameters(), **_kept(query)}
                 is_recorded = answer is not None and answer.is_recorded
                 return status, self._stream_for(fields, moment, more, is_recorded=is_recorded)
             status = _NO_SLOT if elsewhere else status

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import binascii
 
+from msgspec.structs import replace
+
 from gw.errors import ProtocolError
 from gw.protocol import ai, audio, openai_realtime
 from gw.protocol.parrot import Parrot
@@ -58,7 +60,8 @@ def long_delta(data: bytes) -> None:
     elif pieces:
         parts = [openai_realtime.parse(piece) for piece in pieces]
         assert b"".join(part.audio for part in parts if isinstance(part, ai.AudioDelta)) == whole.audio
-        assert all(isinstance(part, ai.AudioDelta) and part._replace(audio=b"") == whole._replace(audio=b"") for part in parts)
+        named = replace(whole, audio=b"")
+        assert all(isinstance(part, ai.AudioDelta) and replace(part, audio=b"") == named for part in parts)
 
 
 def _delta_or_error(piece: bytes) -> None:

@@ -29,17 +29,16 @@ def test_a_call_that_ended_is_hung_up_with_a_goodbye_or_transferred(reason: Reas
     assert next_step(reason.value, resumes=0, on_lost="resume", speak=True) is owed
 
 
-@pytest.mark.parametrize("reason", ["worker_lost", "phone_lost", "phone_silent", "phone_leg_stalled", "internal_error"])
+@pytest.mark.parametrize(
+    "reason", ["worker_lost", "phone_lost", "phone_silent", "phone_leg_stalled", "internal_error", "no_stream"]
+)
 def test_a_call_whose_stream_broke_resumes_three_times(reason: str) -> None:
     steps = [next_step(reason, resumes=n, on_lost="resume") for n in range(5)]
     assert steps == [NextStep.RESUME] * 3 + [NextStep.GOODBYE] * 2
     assert next_step(reason, resumes=0, on_lost="goodbye") is NextStep.GOODBYE
 
 
-def test_a_call_without_a_stream_gets_another_one_once() -> None:
-    assert next_step("no_stream", resumes=0, on_lost="resume") is NextStep.RESUME
-    assert next_step("no_stream", resumes=1, on_lost="resume") is NextStep.GOODBYE
-    assert next_step("no_stream", resumes=0, on_lost="goodbye") is NextStep.GOODBYE
+def test_the_caller_of_a_stream_that_never_began_has_heard_nothing() -> None:
     assert [Resumed(1, NOW, after).was_heard for after in ("no_stream", "phone_lost", "")] == [False, True, True]
 
 

@@ -19,6 +19,10 @@ def test_the_gateway_that_resumed_a_call_owns_it(store: Store) -> None:
     store.apply(stamp(started(1), started(2)))
     store.apply(stamp(bus.CallEvent(call_sid(2), "resumed", T0 + 5, {"n": 1}), gateway="gw-2", instance="i2"))
     assert [[c.call_sid for c in store.open_calls(gateway=one)] for one in ("gw-1", "gw-2")] == [[call_sid(1)], [call_sid(2)]]
+    assert {sid: end.gateway for sid, end in store.ends_of_calls([call_sid(1), call_sid(2)]).items()} == {
+        call_sid(1): "gw-1",
+        call_sid(2): "gw-2",
+    }
     store.apply(stamp(bus.CallEvent(call_sid(2), "resumed", T0 + 9, {"n": 2}), gateway="gw-1", instance="i3"))
     assert [[c.call_sid for c in store.open_calls(gateway=one)] for one in ("gw-1", "gw-2")] == [[call_sid(1), call_sid(2)], []]
 

@@ -448,7 +448,7 @@ def test_a_call_whose_stream_never_began_is_reported_and_gets_another_stream(cli
     answers = [
         bus.Answer(1, step="goodbye", reason="no_stream"),
         bus.Answer(2, step="resume", agent="sales", resumes=1, began_at=1234.5, reason="no_stream"),
-        bus.Answer(3, step="goodbye", agent="sales", reason="no_stream"),
+        *(bus.Answer(n, step="resume", agent="sales", resumes=n - 1, began_at=1234.5, reason="no_stream") for n in (3, 4)),
     ]
     emitted: list[int] = []
 
@@ -458,10 +458,14 @@ def test_a_call_whose_stream_never_began_is_reported_and_gets_another_stream(cli
 
     client.context.ask = ask
     form = [*FORM, ("CallStatus", "in-progress")]
-    parameters = parameters_of(client.post("/twilio/action?agent=sales", form)[2])
-    assert (parameters["resume"], parameters["after"], parameters["agent"]) == ("1", "no_stream", "sales")
+    for n in ("1", "2"):  # Twilio may ask twice
+        body = client.post("/twilio/action?agent=sales", form)[2]
+        parameters = parameters_of(body)
+        assert (parameters["resume"], parameters["after"], parameters["agent"]) == (n, "no_stream", "sales")
     assert emitted[1] - emitted[0] == 2
-    assert GOODBYE in client.post("/twilio/action?agent=sales", [*form, ("SequenceNumber", "2")])[2]
+    following = ElementTree.fromstring(body)[0].attrib["action"].removeprefix(PUBLIC).removesuffix(REPEATED)
+    assert following == "/twilio/action?agent=sales&again=1"
+    assert GOODBYE in client.post(following, form)[2], "that one did not begin either"
     start, end = [one for one in client.emitted if isinstance(one, bus.CallStarted | bus.CallEnded)]
     assert isinstance(start, bus.CallStarted) and isinstance(end, bus.CallEnded)
     assert (start.call_sid, start.stream_sid, start.agent, start.from_number) == (CALL, "", "sales", dict(FORM)["From"])

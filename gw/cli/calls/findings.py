@@ -409,7 +409,7 @@ def _moments(call: CallDetails, began: float) -> Iterator[Moment]:
     if call.started_at:
         where = f"{call.from_number or 'unknown'} to {call.to_number or 'unknown'}, agent {call.agent or 'unknown'}"
         yield Moment(since(call.started_at), "call", where)
-    if call.answered_at:
+    if call.answered_at and call.stream_sid:
         yield Moment(since(call.answered_at), "stream", f"began on {call.host or 'a host'}, worker {call.worker}")
     if call.first_audio_at:
         yield Moment(since(call.first_audio_at), "first audio", "the caller hears the agent")

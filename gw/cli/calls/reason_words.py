@@ -16,7 +16,7 @@ ENDINGS: Final[dict[str, str]] = {
     Reason.BUDGET: "a limit of [budget] was reached",
     Reason.MACHINE: "an answering machine or a fax machine took the outbound call",
     Reason.SHUTDOWN: "the gateway stopped or was reloaded, and the time for live calls was over",
-    Reason.NO_STREAM: "no stream of the call began: Twilio could not open one, or it was refused",
+    Reason.NO_STREAM: "Twilio could not open a stream, or its start was refused",
     Reason.START_TIMEOUT: "the stream sent no start message",
     Reason.WRONG_ACCOUNT: "the stream belongs to another Twilio account",
     Reason.TOKEN_MISSING: "the stream had no token: its TwiML is from another source",

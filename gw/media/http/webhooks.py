@@ -335,12 +335,11 @@ class Webhooks:
 
     def _report_no_stream(self, fields: dict[str, str], agent: str) -> None:
         """Report the start and the end of a call whose stream is over, but never began."""
-        at, reason = time.time(), Reason.NO_STREAM
-        detail = "Twilio could not open the stream, or it was refused"
-        log.warning("no stream of a call began: %s", detail, extra={"call_sid": fields["CallSid"], "reason": reason.value})
-        self._report_unanswered(fields, agent, at, reason, detail)
+        extra = {"call_sid": fields["CallSid"], "reason": Reason.NO_STREAM.value}
+        log.warning("no stream of a call began: Twilio could not open it, or it was refused", extra=extra)
+        self._report_unanswered(fields, agent, time.time(), Reason.NO_STREAM)
 
-    def _report_unanswered(self, fields: dict[str, str], agent: str, at: float, reason: Reason, detail: str) -> None:
+    def _report_unanswered(self, fields: dict[str, str], agent: str, at: float, reason: Reason, detail: str = "") -> None:
         """Report the start and the end of a call that has no stream."""
         call_sid = fields["CallSid"]
         start = (agent[:MAX_VALUE_CHARS], fields.get("Direction", "inbound"), fields.get("From", ""), fields.get("To", ""))

@@ -50,6 +50,7 @@ RECORDING: Row = {
 def _call(*, quality: Row | None = None, recording: Row | None = None, **facts: Any) -> CallDetails:
     row = {
         "call_sid": "CA1",
+        "stream_sid": "MZ1",
         "agent": "default",
         "from_number": "+15550001",
         "to_number": "+15550002",
@@ -278,6 +279,11 @@ def test_the_timeline_is_chronological_and_begins_before_the_answer() -> None:
     ]
     assert moments[0].at_s == -1.0
     assert moments[7].sentence == "the caller pressed [3 keys]"
+
+
+def test_no_stream_is_shown_where_none_began() -> None:
+    call = _call(stream_sid=None, first_audio_at=None, reason="no_stream", ended_at=BEGAN + 1.0)
+    assert "stream" not in [moment.what for moment in timeline(call)]
 
 
 @pytest.mark.parametrize(

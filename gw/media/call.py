@@ -264,9 +264,10 @@ class Call:
 
     def end(self, reason: Reason, detail: str = "", silent_s: float = 0.0) -> None:
         """End now, from outside the dialogue. Idempotent; never waits. `silent_s`: since Twilio left the stream."""
+        self.ending.silent_s = silent_s
         if result_of(reason) is not Result.OWN_ERROR:  # whose cause may be the dialogue itself
             self.dialogue.end(reason, detail)
-        self.ending.end(reason, detail, silent_s=silent_s)
+        self.ending.end(reason, detail)
 
     def expect_stop(self, for_s: float) -> dict[str, str]:
         """Expect Twilio's `stop` for an operator's transfer. Returns the parameters that every stream of the call has."""

@@ -52,6 +52,7 @@ class CallEnding:
         self.over = EndEvent()  # set by `end`
         self.ended_s = 0.0  # monotonic; the report leaves out everything later
         self.ended_at = 0.0
+        self.silent_s = 0.0  # how long ago Twilio left the stream, which another may have followed
         self.detail = ""
         self.speak = False  # Twilio owes the caller words
 
@@ -84,11 +85,11 @@ class CallEnding:
         """Take Twilio's `stop` within this time for an operator's transfer."""
         self._stop_until_s = monotonic() + for_s
 
-    def end(self, reason: Reason, detail: str = "", *, speak: bool = True, silent_s: float = 0.0) -> None:
+    def end(self, reason: Reason, detail: str = "", *, speak: bool = True) -> None:
         """End now. Idempotent; never waits; RX wakes and closes.
 
         A call that waits for its transfer keeps that reason, unless the gateway itself fails. `speak`: Twilio still owes the
-        caller words. `silent_s`: how long ago Twilio left the stream, which another may have followed.
+        caller words.
         """
         if self._until_s is not None and result_of(reason) is not Result.OWN_ERROR:
             if reason is not Reason.FALLBACK_TRANSFER:
@@ -98,7 +99,7 @@ class CallEnding:
             reason, detail, self.is_transferred = Reason.TRANSFERRED, BY_OPERATOR, True
         if not self._state.end(reason):
             return
-        self.ended_s, self.ended_at = monotonic(), time.time() - silent_s
+        self.ended_s, self.ended_at = monotonic(), time.time() - self.silent_s
         self.detail = detail
         self.speak = speak
         self._context.keep_ending(self._events.sid, reason, self._agent_name, self.speak, self._events.account_sid)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gevent import sleep
+from gevent import getcurrent, sleep
 
 from gw.call.audio.playout import HOLDING
 from gw.media.downlink import Downlink
@@ -35,13 +35,13 @@ class HoldSound:
     def stop(self) -> None:
         """Queue no more of it, and end its response: other audio follows. Idempotent; never waits."""
         if self._player is not None:
-            self._player.kill(block=False)
-            self._player = None
+            player, self._player = self._player, None
+            player.kill(block=False)  # it may run once more, if its sleep is over in this turn of the hub
             self._downlink.end_response(HOLDING)
 
     def _play(self) -> None:
-        place = 0
-        while True:
+        player, place = getcurrent(), 0
+        while self._player is player:
             unsent_s = self._downlink.unsent_s()
             if unsent_s < 1.5 * PTIME_S:
                 self._downlink.play(HOLDING, HOLDING, self._sound[place : place + PIECE_BYTES])

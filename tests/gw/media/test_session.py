@@ -487,6 +487,7 @@ def test_a_twilio_that_sends_nothing_more(contexts: ContextMaker):
     line = Line(contexts, media={"phone_silence_s": 0.1})
     line.begin()
     assert line.ended() == (1000, "phone_silent")
+    assert time.time() - line.end_event().ended_at >= 0.1, "dated by the last message: the call may have another stream since"
 
 
 def test_a_twilio_that_does_not_read(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):

@@ -91,6 +91,20 @@ def test_it_waits_while_other_audio_is_left_to_send(listener: Listener) -> None:
     assert heard.startswith(AGENT * 12 + SOUND[:FRAME_BYTES])
 
 
+def test_a_player_whose_sleep_is_over_queues_nothing_after_the_stop(listener: Listener) -> None:
+    """A greenlet that is killed without a wait ends a turn of the hub later: its timer may be due before."""
+    sound, downlink = HoldSound(listener.downlink, SOUND), listener.downlink
+    sound.start()
+    until(lambda: downlink.playout.expected_frames > 0)
+    player = sound._player
+    assert player is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(player, "kill", lambda *, block: None)
+        sound.stop()
+    until(lambda: player.dead)
+    listener.until_sent()
+
+
 def test_without_a_sound_nothing_is_played(listener: Listener) -> None:
     sound = HoldSound(listener.downlink, b"")
     sound.start()

@@ -40,8 +40,8 @@ class HoldSound:
             self._downlink.end_response(HOLDING)
 
     def _play(self) -> None:
-        player, place = getcurrent(), 0
-        while self._player is player:
+        place = 0
+        while self._player is getcurrent():  # not kept in the frame, which would be a cycle
             unsent_s = self._downlink.unsent_s()
             if unsent_s < 1.5 * PTIME_S:
                 self._downlink.play(HOLDING, HOLDING, self._sound[place : place + PIECE_BYTES])

@@ -14,14 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import gevent
 import msgspec
 
 from gw.call.audio.hold_tone import hold_tone
 from gw.call.state import Reason, result_of
-from gw.config import Agent, Store
+from gw.config import Agent, Server, Store
 from gw.twin.ai.ledger import AiLedger
 from gw.twin.ai.script import AiScript, lasting
 from gw.twin.ai.server import AiTwin
@@ -32,6 +32,9 @@ from gw.twin.twilio.stream import CallPlan, Hook
 from tests.calls.conftest import World, open_world
 from tests.calls.hearing import check_uplink
 from tests.timing import scaled
+
+#: A stream that breaks, or is refused, is the call's last.
+ONE_STREAM: Final = Server(stop_timeout_s=0.5, on_lost="goodbye")
 
 
 class Line(NamedTuple):

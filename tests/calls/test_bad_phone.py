@@ -23,11 +23,10 @@ from gw.twin.twilio.faults import with_fault
 from gw.twin.twilio.messages import CONNECTED
 from gw.twin.twilio.stream import CallPlan, Hook
 from tests.calls.conftest import World
-from tests.calls.shared import Outcome, end_good, place_good, run_world, speaking
+from tests.calls.shared import ONE_STREAM, Outcome, end_good, place_good, run_world, speaking
 from tests.mariadb import MariaDB
 from tests.timing import scaled
 
-SERVER: Final = gw.config.Server(stop_timeout_s=0.5, on_lost="goodbye")
 MEDIA: Final = gw.config.Media(start_timeout_s=scaled(1.0), phone_silence_s=scaled(1.5), holding_sound=False)
 #: Length of the agent's response: longer than any case takes, so that each fault meets a response.
 AGENT_S: Final = 14.0
@@ -208,7 +207,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
     store = gw.config.Store(url=mariadb_server.fresh())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "MAX_WAITING_BYTES", 32 << 10)  # the same bound, reached sooner by a Twilio that does not read
-        return run_world(tmp_path_factory.mktemp("phone"), store, speaking(AGENT_S), _place_calls, media=MEDIA, server=SERVER)
+        return run_world(tmp_path_factory.mktemp("phone"), store, speaking(AGENT_S), _place_calls, media=MEDIA, server=ONE_STREAM)
 
 
 @pytest.mark.parametrize("name", REFUSED)

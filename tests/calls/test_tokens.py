@@ -26,7 +26,7 @@ from gw.twin.twilio.stream import CallPlan, Hook
 from gw.twin.twilio.webhooks import Posted, sign
 from tests.calls.conftest import World
 from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL
-from tests.calls.shared import Outcome, end_good, place_good, run_world, speaking, start_with
+from tests.calls.shared import ONE_STREAM, Outcome, end_good, place_good, run_world, speaking, start_with
 from tests.mariadb import MariaDB
 from tests.timing import scaled
 
@@ -35,9 +35,6 @@ def _token(token_of: Callable[[TwinCall], str]) -> Hook:
     """Return an ordinary beginning with another token."""
     return lambda call: start_with(token=token_of(call))(call)
 
-
-#: A refused stream is not tried again.
-SERVER: Final = gw.config.Server(stop_timeout_s=0.5, on_lost="goodbye")
 
 #: The key of the running gateway's tokens.
 _keys: dict[str, bytes] = {}
@@ -152,6 +149,7 @@ def _place_calls(world: World, outcome: Outcome) -> None:
     refused = len(REFUSED) + 3
     world.gateway.until(lambda: len(world.gateway.events("stream_refused")) == refused, "all refusals are stored")
     outcome.keep(world)
+    outcome.seen["calls"] = {call.call_sid for call in world.gateway.store.calls(limit=100)}
     outcome.seen["posts"] = [post for post in world.twilio.webhooks.posts if not post.is_good]
 
 
@@ -160,7 +158,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
     """Place every call above at the same time, beside the call whose token is stolen."""
     mariadb_server.start()
     store = gw.config.Store(url=mariadb_server.fresh())
-    return run_world(tmp_path_factory.mktemp("tokens"), store, speaking(3.0), _place_calls, server=SERVER)
+    return run_world(tmp_path_factory.mktemp("tokens"), store, speaking(3.0), _place_calls, server=ONE_STREAM)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -212,6 +210,8 @@ def test_refusals_are_counted(outcome: Outcome) -> None:
     logged = [line for line in outcome.log.lines if line.text.startswith("upgrade refused")]
     assert {line.reason for line in logged} == {"bad_signature"}  # one line a second, and all are counted
     assert outcome.ended == expected + Counter(caller_hangup=2, no_stream=len(REFUSED) + len(UNSIGNED) + 3)
+    # an unsigned request writes no row
+    assert outcome.seen["calls"] == {call.call_sid for call in outcome.calls.values()}
 
 
 def test_no_greenlet_descriptor_or_open_call_remains(outcome: Outcome) -> None:
@@ -248,7 +248,7 @@ def test_without_credentials_a_token_may_be_missing_but_not_forged(tmp_path: Pat
         outcome.keep(world)
 
     store = gw.config.Store(url=f"sqlite:///{tmp_path}/store.db")
-    outcome = run_world(tmp_path, store, speaking(0.2), place_calls, signed=False, server=SERVER)
+    outcome = run_world(tmp_path, store, speaking(0.2), place_calls, signed=False, server=ONE_STREAM)
     outcome.check_ended("unchanged", "caller_hangup")
     outcome.check_ended("none", "caller_hangup")
     outcome.check_refused("forged", "token_forged")

@@ -317,18 +317,18 @@ def _end() -> Update:
     )
 
 
-def _resumed() -> Update:
-    """Return the same for a call whose last stream had ended before the next one began: it has no end."""
-    has_ended = and_(_resumable(), calls.c.ended_at < bindparam("at"))
-    nothing: dict[str, Any] = dict.fromkeys(("ended_at", "reason", "result", "detail"))
-    return calls.update().where(calls.c.call_sid == bindparam("sid"), has_ended).values(nothing)
-
-
 def _acted() -> Update:
     """Return the same for a call that has ended before the operator's event came."""
     is_open = or_(calls.c.reason == Reason.CALLER_HANGUP.value, calls.c.detail == _HUNG_UP)  # a transfer may still follow
     reason, detail = _by_acts(true(), calls.c.reason, calls.c.detail)
     return calls.update().where(calls.c.call_sid == bindparam("sid"), is_open).values(reason=reason, detail=detail)
+
+
+def _resumed() -> Update:
+    """Return the removal of the end that a stream left before another one began: the call continues."""
+    has_ended = and_(_resumable(), calls.c.ended_at < bindparam("at"))
+    nothing: dict[str, Any] = dict.fromkeys(("ended_at", "reason", "result", "detail"))
+    return calls.update().where(calls.c.call_sid == bindparam("sid"), has_ended).values(nothing)
 
 
 def _by_acts(is_hangup: ColumnElement[bool], why: Any, text: Any) -> tuple[ColumnElement[str], ColumnElement[str]]:

@@ -45,17 +45,6 @@ def prepare(pages_dir: Path, *, memory: Path = SHARED_MEMORY) -> None:
     _sweep(memory, keep=target)
 
 
-def discard(pages_dir: Path) -> None:
-    """Remove `pages_dir` with all its pages, and the directory in memory that `prepare` created. Raises OSError."""
-    if pages_dir.is_symlink():
-        target = pages_dir.resolve()
-        pages_dir.unlink()
-        if target.name.startswith(_prefix()):
-            shutil.rmtree(target, ignore_errors=True)
-    elif pages_dir.is_dir():
-        shutil.rmtree(pages_dir)
-
-
 def in_memory(directory: Path) -> bool:
     """Return True if `directory` is on a file system in memory. False when /proc/self/mountinfo cannot be read."""
     device = directory.stat().st_dev

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from gw.config import CALL_VARIABLES, MAX_VARIABLE_CHARS, VARIABLE_NAME, Agent, Greeting
+from gw.config import CALL_VARIABLES, MAX_VARIABLE_CHARS, VARIABLE_NAME, Agent, Greeting, Route
 
 _PLACE: Final = re.compile(rf"\{{\{{({VARIABLE_NAME})\}}\}}")
 #: Control characters of a caller's number or name: a line of its own would look like an instruction.
@@ -21,9 +21,15 @@ PREFIX: Final = "var_"
 
 
 def given(parameters: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that a stream's parameters carry: those of an outbound call."""
+    """Return the variables in a URL's query or a stream's parameters: those of an outbound call."""
     named = {name.removeprefix(PREFIX): value for name, value in parameters.items() if name.startswith(PREFIX)}
     return {name: value for name, value in named.items() if re.fullmatch(VARIABLE_NAME, name) and name not in CALL_VARIABLES}
+
+
+def with_given(route: Route, parameters: Mapping[str, str]) -> Route:
+    """Return the route with an outbound call's variables beside its own. `parameters`: a URL's query, or a stream's."""
+    more = given(parameters)
+    return msgspec.structs.replace(route, variables={**route.variables, **more}) if more else route
 
 
 def carried(query: Mapping[str, str]) -> dict[str, str]:

@@ -108,7 +108,7 @@ def pause(settings: Settings, call_sid: str, as_json: bool) -> None:
 def resume(settings: Settings, call_sid: str, as_json: bool) -> None:
     """Let a paused recording of a live call continue.
 
-    While the caller types sensitive digits, it continues behind them. Needs the running gateway and Twilio credentials. Exit code
+    While the caller types sensitive digits, it continues after them. Needs the running gateway and Twilio credentials. Exit code
     1 if no recording of the call is paused, or Twilio fails.
     """
     answer = settings.act("recordings_resume", timeout_s=ASK_S, call_sid=whole_sid(settings, call_sid))

@@ -72,7 +72,9 @@ class Server(_Section, frozen=True):
     ] = ""
     proxies: Annotated[
         str,
-        _doc('Balancers that are not limited as one client, for example "10.0.0.0/24, 2001:db8::/64". Loopback never is.'),
+        _doc(
+            'Balancers, without the limit on connections of one address: "10.0.0.0/24, 2001:db8::/64". Loopback has none either.'
+        ),
     ] = ""
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
@@ -137,7 +139,10 @@ class Ops(_Section, frozen=True):
     read_group: Annotated[
         str, _doc("Members of this group may send commands that only read. They see numbers and transcripts. Empty: as above.")
     ] = ""
-    var_dir: Annotated[str, _doc("Folder of the spool, the bus socket and the metric pages.", min_length=1)] = "var"
+    var_dir: Annotated[
+        str,
+        _doc("Folder of the gateway's id, the spool, the bus socket and the metric pages. Keep it over restarts.", min_length=1),
+    ] = "var"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _doc("The lowest level that is logged.")] = "info"
     log_numbers: Annotated[bool, _doc("Log whole telephone numbers. false: +15551234567 is logged as +1555***4567.")] = False
     hold_monitor: Annotated[
@@ -210,7 +215,8 @@ class Recording(_Section, frozen=True):
     pool_size: Annotated[int, _doc("Greenlets per worker that send starts to the control process.", ge=1, le=10_000)] = 32
     retry_s: Annotated[_Seconds, _doc("Time for retrying a start while Twilio fails. The next reconcile pass continues.")] = 30.0
     fetch_dir: Annotated[
-        str, _doc("Folder for a file of every finished recording, downloaded from Twilio. Empty: none. Shared by all machines.")
+        str,
+        _doc("Folder for a file of every finished recording, downloaded from Twilio. Empty: none. Several machines share one."),
     ] = ""
     keep_days: Annotated[
         int, _doc("Recordings older than this are deleted at Twilio, after the download. 0: Twilio keeps them.", ge=0, le=36_500)
@@ -266,10 +272,10 @@ class Tool(_Section, frozen=True):
     filler_after_s: Annotated[float, _doc("Silence of a call under way before the filler.", ge=0.1, le=60.0)] = 1.2
     filler: Annotated[
         Literal["sound", "none"] | Say,
-        _doc("sound: the holding sound. none: silence. { say = ... }: the agent says the sense of it."),
+        _doc("sound: the holding sound. none: silence. { say = ... }: the agent says this in its own words."),
     ] = "sound"
     idempotent: Annotated[
-        bool, _doc("A repeated call with the same Idempotency-Key does nothing twice: a call may be sent again.")
+        bool, _doc("A repetition with the same Idempotency-Key has no second effect: a failed request is sent once more.")
     ] = False
     on_interrupt: Annotated[
         Literal["keep", "cancel"], _doc("If the caller speaks during a call. keep: it continues. cancel: its result is dropped.")
@@ -460,7 +466,7 @@ class Price(_Section, frozen=True):
 
 
 class Budget(_Section, frozen=True):
-    """Limits on the cost of the AI, by [prices]. At 100 % a call ends with words, and a day's next callers hear [overflow]."""
+    """Limits on the cost of the AI, by [prices]. At 100 % a call ends with words, or callers hear [overflow] for the day."""
 
     call_usd: Annotated[_Usd, _doc("For one call. The agent is warned at 80 %. 0: no limit.")] = 0.0
     day_usd: Annotated[_Usd, _doc("For all calls of a day, in UTC, of all machines that share the store. 0: no limit.")] = 0.0

@@ -16,13 +16,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from gw.config import ACCOUNT_ENVIRONMENT, DIALLED, AccountSecrets, Agent, Config, Consent, Greeting, host_and_port
 from gw.config.outbound_rules import broken_outbound_rules
-from gw.config.route_rules import broken_route_rules
+from gw.config.route_rules import Broken, broken_route_rules
 from gw.config.store_url import parse_store_url
 from gw.config.tool_rules import broken_tool_rules
 from gw.errors import ConfigError
-
-#: The keys involved, and the sentence.
-Broken = tuple[set[str], str]
 
 _ACCOUNT_SID: Final = re.compile(r"AC[0-9a-fA-F]{32}")
 #: A subaccount's name is part of the variables of its secrets; `old` would be that of the main account's former token.
@@ -212,8 +209,8 @@ def _store(config: Config) -> Iterator[Broken]:
     if keep_days and at_twilio_days > keep_days:
         yield (
             {"recording.keep_days", "store.keep_days"},
-            f"recording.keep_days = {at_twilio_days} is longer than store.keep_days = {keep_days}, and a recording is deleted by "
-            f"its call; set store.keep_days = {at_twilio_days} or longer, or 0",
+            f"recording.keep_days = {at_twilio_days} is longer than store.keep_days = {keep_days}, and the gateway "
+            f"deletes a recording by its call's row; set store.keep_days = {at_twilio_days} or longer, or 0",
         )
 
 
@@ -253,7 +250,8 @@ def _agent(config: Config, path: str, agent: Agent, needed: frozenset[str]) -> I
         keys = {f"{path}.turns.resume_after_s", f"{path}.turns.min_speech_ms"}
         yield (
             keys,
-            f"{path}.turns.resume_after_s = {turns.resume_after_s:g}: expected more than min_speech_ms, which would never pass",
+            f"{path}.turns.resume_after_s = {turns.resume_after_s:g}: expected more than min_speech_ms = {turns.min_speech_ms}; "
+            "shorter speech would interrupt the agent",
         )
 
 

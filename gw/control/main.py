@@ -223,6 +223,11 @@ class Control:
         )
         lookups = Lookups(routes, jobs, spool, page, variables=after_stream.variables)
         self._transfers = Transfers(accounts, done=calls.on_transferred)
+
+        def on_completed(call_sid: str, recording_sid: str, duration_s: int | None) -> None:
+            if wanted := hooks.of_recording(call_sid, recording_sid, duration_s):
+                jobs.add(*(one.job for one in wanted))
+
         self._recording = RecordingService(
             config,
             store,
@@ -236,6 +241,7 @@ class Control:
             is_concealed=pauses.forbids_create,
             may_settle=lease.may_settle,
             adopted=lambda: self._fleet.adopted(),
+            on_completed=on_completed,
         )
         pauses.is_asking = self._recording.recorder.is_creating
 

@@ -11,17 +11,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from rich.console import Group
 from rich.text import Text
 
 from gw.bench.histogram import QUANTILES, LatencyHistogram
 from gw.bench.pictures import finish, pyplot
+from gw.bench.result import PROMISE_MS
 from gw.terminal import figure_table, ms
-
-#: Bound on one send in the TX loop.
-PROMISE_MS: Final = 1.0
 
 
 @dataclass(frozen=True)

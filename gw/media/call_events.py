@@ -19,7 +19,6 @@ from gw import bus
 from gw.call.limits import Allowance, event_allowance
 from gw.call.resume import LEFT, parse_resumed
 from gw.call.turns import Turn
-from gw.call.variables import given
 from gw.media.shared.context import MediaContext
 from gw.protocol.hooks.tool_call import CallFacts
 from gw.protocol.twilio import Start
@@ -71,7 +70,7 @@ class CallEvents:
     def on_start(self, start: Start, agent_name: str, voice_at: float | None, variables: Mapping[str, str] = _NONE) -> None:
         """Report the call's start. `voice_at`: when the voice webhook was answered, epoch seconds. `variables`: the route's."""
         parameters = start.parameters
-        if variables and not self.continues:  # before the start, which makes an event for the user's endpoint
+        if variables and self.resumed is None:  # before the start, which makes an event for the user's endpoint
             self.emit(bus.CallEvent(self.sid, "variables", time.time(), dict(variables)))
         self.emit(
             bus.CallStarted(
@@ -104,7 +103,7 @@ class CallEvents:
             from_=parameters.get("caller", ""),
             to=parameters.get("called", ""),
             started_at=began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            variables={**variables, **given(parameters)},
+            variables=dict(variables),
         )
 
     def may_emit(self, kind: str) -> bool:

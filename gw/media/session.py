@@ -269,7 +269,7 @@ class Session:
         if agent is None:
             raise _RefusedError(Reason.UNKNOWN_AGENT, f"no agent has the name {name[:40]!r}")
         account_sid = start.account_sid if config.signed else ""
-        looked = self._context.lookups.of_stream(start.parameters.get("route", ""), start.call_sid, account_sid)
+        looked = self._context.route_of(start.parameters, start.call_sid, account_sid)
         start = self._replace_silent(start)
         self._context.endings.pop(start.call_sid, None)
         self._context.slots.occupy(start.call_sid)
@@ -277,12 +277,10 @@ class Session:
         if self._state.has_ended:  # while this worker waited for control, or for the lock
             return
         self._state.on_event(Event.START)
-        routing = self._context.routing
-        route = routing.of_stream(start.parameters, start.call_sid) if looked is None else looked.route
         answered_at = time.time() if voice_at is None else voice_at
-        greeting = None if looked is None else looked.greeting
-        agent = routing.agent_of(name, agent, route, start.parameters, answered_at, greeting)
-        call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at, route=route)
+        routing = self._context.routing
+        agent = routing.agent_of(name, agent, looked.route, start.parameters, answered_at, looked.greeting)
+        call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at, route=looked.route)
         self._call, self._context.calls[start.call_sid] = call, self
         call.greet()
         log.info("call started with agent %s", name, extra={"call_sid": call.sid, "stream_sid": call.stream_sid})
@@ -360,7 +358,9 @@ class Session:
         except SharedBusyError:
             is_first = True  # a caller is worth more than the guard against a replay of a token that is valid
             self._context.cells.locks_busy.add()
-            log.warning("a token is accepted unused: other workers hold the lock", extra={"call_sid": start.call_sid})
+            log.warning(
+                "a token is accepted without the check for reuse: other workers hold the lock", extra={"call_sid": start.call_sid}
+            )
         if not is_first:
             raise _RefusedError(Reason.TOKEN_USED, "the token was used before")
         return float(good.issued_at_s)

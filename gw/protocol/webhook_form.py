@@ -18,6 +18,8 @@ codecs.lookup("unicode_escape")  # else the first webhook imports the codec, in 
 #: Twilio sends about 30; with SIP headers and add-ons some more.
 MAX_FIELDS: Final = 200
 
+#: CallStatus values of a call that is over. Source: Twilio, Voice status callbacks.
+CALL_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 _SIDS: Final = {
     name: (prefix, re.compile(prefix + "[0-9a-fA-F]{32}"))
     for name, prefix in (

@@ -1,4 +1,4 @@
-"""One world per test: the AI twin, the gateway with a new MariaDB database, and the Twilio twin."""
+"""Worlds of tests: the AI twin, the gateway with a new MariaDB database, and the Twilio twin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gw.twin.ai.server import AiTwin
 from gw.twin.twilio.account import TwilioTwin
 from tests import schema
 from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL, Gateway
-from tests.mariadb import PASSWORD
+from tests.mariadb import PASSWORD, MariaDB
 
 
 class World:
@@ -68,6 +68,13 @@ def open_world(
         ) as twilio,
     ):
         yield World(ai, gateway, twilio)
+
+
+@pytest.fixture(scope="module")
+def shared_store(mariadb_server: MariaDB) -> gw.config.Store:
+    """Configuration of a store on a new MariaDB database, for all tests of a module."""
+    mariadb_server.start()
+    return gw.config.Store(url=mariadb_server.fresh())
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from gw.twin.twilio.stream import CallPlan
 from tests.calls.conftest import World
 from tests.calls.hearing import check_uplink
 from tests.calls.shared import Outcome, end_good, held_between, murmur, padded, place_good, run_world, speaking
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 MEDIA: Final = gw.config.Media(ai_connect_s=scaled(2.0), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(8.0))
@@ -152,10 +151,8 @@ def _place_calls(world: World, outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
+def outcome(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Outcome:
     """Place every call above at the same time, beside a good one."""
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
 
     def agents(ai: AiTwin) -> dict[str, Agent]:
         def agent(name: str, case: Case) -> Agent:
@@ -166,7 +163,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rules, "MIN_LIFETIME_MS", 1000)  # sessions of seconds are rolled over as sessions of minutes are
-        return run_world(tmp_path_factory.mktemp("lost"), store, scripts(), _place_calls, agents=agents, media=MEDIA)
+        return run_world(tmp_path_factory.mktemp("lost"), shared_store, scripts(), _place_calls, agents=agents, media=MEDIA)
 
 
 def sessions(outcome: Outcome, name: str) -> list[AiLedger]:

@@ -32,7 +32,6 @@ from gw.twin.twilio.stream import CallPlan, Hook
 from tests.calls.conftest import World
 from tests.calls.hearing import until
 from tests.calls.shared import Outcome, end_good, held_between, padded, place_good, run_world, speaking
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 #: No second attempt: test_ai_lost covers the replacement of a leg.
@@ -202,10 +201,8 @@ def _place_calls(world: World, outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
+def outcome(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Outcome:
     """Place every call above at the same time, beside a good one."""
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
     with other_servers() as urls:
 
         def agents(ai: AiTwin) -> dict[str, Agent]:
@@ -213,7 +210,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
             return {name: Agent(provider="openai", base_url=base, goodbye="") for name, base in bases.items()}
 
         folder = tmp_path_factory.mktemp("ai")
-        return run_world(folder, store, _script, _place_calls, agents=agents, media=MEDIA)
+        return run_world(folder, shared_store, _script, _place_calls, agents=agents, media=MEDIA)
 
 
 @pytest.mark.parametrize("name", ENDED)

@@ -24,7 +24,6 @@ from gw.twin.twilio.messages import CONNECTED
 from gw.twin.twilio.stream import CallPlan, Hook
 from tests.calls.conftest import World
 from tests.calls.shared import ONE_STREAM, Outcome, end_good, place_good, run_world, speaking
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 MEDIA: Final = gw.config.Media(start_timeout_s=scaled(1.0), phone_silence_s=scaled(1.5), holding_sound=False)
@@ -201,13 +200,13 @@ def _place_calls(world: World, outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
+def outcome(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Outcome:
     """Place every call above at the same time, beside a good one."""
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "MAX_WAITING_BYTES", 32 << 10)  # the same bound, reached sooner by a Twilio that does not read
-        return run_world(tmp_path_factory.mktemp("phone"), store, speaking(AGENT_S), _place_calls, media=MEDIA, server=ONE_STREAM)
+        return run_world(
+            tmp_path_factory.mktemp("phone"), shared_store, speaking(AGENT_S), _place_calls, media=MEDIA, server=ONE_STREAM
+        )
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -22,7 +22,6 @@ from gw.twin.sound import SILENT_FRAME
 from gw.twin.twilio.stream import CallPlan
 from tests.calls.conftest import World, free_port
 from tests.calls.shared import Outcome, end_good, padded, place_good, run_world, speaking
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 RECORDING: Final = gw.config.Recording(retry_s=scaled(2.0))
@@ -98,11 +97,9 @@ def _place_calls(world: World, outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
+def outcome(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Outcome:
     """Place every call above at the same time, beside a good one."""
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
-    return run_world(tmp_path_factory.mktemp("rest"), store, speaking(AGENT_S), _place_calls, recording=RECORDING)
+    return run_world(tmp_path_factory.mktemp("rest"), shared_store, speaking(AGENT_S), _place_calls, recording=RECORDING)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -15,7 +16,6 @@ from tests.calls.conversations.scripts import voice
 from tests.calls.hearing import WORD
 from tests.calls.held import LISTENS, NO_SOUND, Case, Held, hold_all, restated, says
 from tests.gw.protocol.test_wav import wav
-from tests.mariadb import MariaDB
 
 TEXT: Final = "This call is recorded."
 NOTICE_S: Final = 1.2
@@ -66,12 +66,11 @@ def hold(folder: Any, store: gw.config.Store, cases: dict[str, Case], notice: Co
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Run:
-    mariadb_server.start()
+def run(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Run:
     folder = tmp_path_factory.mktemp("consent")
     path = folder / "notice.wav"
     path.write_bytes(wav(NOTICE, code=7, bits=8))
-    return hold(folder, gw.config.Store(url=mariadb_server.fresh()), CASES, Consent(file=str(path), text=TEXT))
+    return hold(folder, shared_store, CASES, Consent(file=str(path), text=TEXT))
 
 
 def times_heard(one: Held) -> int:
@@ -118,11 +117,8 @@ def test_the_agent_greets_behind_the_notice_and_has_its_words(run: Run) -> None:
     assert one.turns("agent")[0]["text"] == TEXT
 
 
-def test_words_without_a_file_are_spoken_by_twilio_before_the_stream(
-    tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB
-) -> None:
-    mariadb_server.start()
+def test_words_without_a_file_are_spoken_by_twilio_before_the_stream(tmp_path: Path, mariadb_config: gw.config.Store) -> None:
     cases = {name: CASES[name] for name in ("heard", "returns", "off")}
-    run = hold(tmp_path_factory.mktemp("spoken"), gw.config.Store(url=mariadb_server.fresh()), cases, TEXT)
+    run = hold(tmp_path, mariadb_config, cases, TEXT)
     assert {name: run[name].call.spoken for name in cases} == {"heard": [TEXT], "returns": [TEXT], "off": []}
     assert {name: len(run.recordings[name]) for name in cases} == {"heard": 1, "returns": 1, "off": 0}

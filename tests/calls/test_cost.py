@@ -19,7 +19,6 @@ from tests.calls.conftest import World
 from tests.calls.hearing import WORD
 from tests.calls.held import Case, Held, hold_all, requested, says
 from tests.calls.shared import Outcome
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 SCRIBE: Final = "scribe"
@@ -74,12 +73,10 @@ def _after(world: World, outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> dict[str, Held]:
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
+def calls(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> dict[str, Held]:
     media = gw.config.Media(ai_answer_s=scaled(2.0), holding_sound=False)
     sections = {"prices": PRICES, "budget": BUDGET}
-    return hold_all(tmp_path_factory.mktemp("cost"), store, media, CASES, head_start_s={}, then=_after, **sections)
+    return hold_all(tmp_path_factory.mktemp("cost"), shared_store, media, CASES, head_start_s={}, then=_after, **sections)
 
 
 def _tokens(session: AiLedger) -> dict[str, int]:

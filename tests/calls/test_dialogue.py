@@ -20,7 +20,6 @@ from tests.calls.ear import heard_ms, repeated_frames, talked_over
 from tests.calls.hearing import WORD, check_uplink, not_run_ms
 from tests.calls.held import GOODBYE, LISTENS, WORDS, Case, Held, hold_all, requested, restated, says
 from tests.calls.shared import padded
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 Calls = dict[str, Held]
@@ -125,13 +124,11 @@ CASES: Final = {
 
 
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> dict[str, Held]:
+def calls(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> dict[str, Held]:
     """Hold every call above. Sessions of a few seconds are plausible in them."""
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gw.call.dialogue.rules, "MIN_LIFETIME_MS", 1000)
-        return hold_all(tmp_path_factory.mktemp("dialogue"), store, MEDIA, CASES, head_start_s={"long_event": 1.0})
+        return hold_all(tmp_path_factory.mktemp("dialogue"), shared_store, MEDIA, CASES, head_start_s={"long_event": 1.0})
 
 
 # -- every call -----------------------------------------------------------------------------------------------------------

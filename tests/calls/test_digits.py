@@ -26,7 +26,6 @@ from tests.calls.gateway import HOOK_SECRET
 from tests.calls.hearing import WORD
 from tests.calls.held import NO_SOUND, Case, Held, hold_all, says
 from tests.calls.shared import murmur
-from tests.mariadb import MariaDB
 
 #: No other number of the test has these.
 CARD: Final = "27182845"
@@ -118,9 +117,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Iterator[Run]:
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
+def run(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("digits")
     recordings: dict[str, list[TwinRecording]] = {}
     metrics: dict[str, float] = {}
@@ -144,7 +141,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> It
         )
         held = hold_all(
             folder,
-            store,
+            shared_store,
             NO_SOUND,
             CASES,
             head_start_s={},

@@ -27,7 +27,6 @@ from tests.calls.hearing import WORD, not_run_ms
 from tests.calls.held import LISTENS, requested
 from tests.calls.shared import Outcome, padded, run_world
 from tests.gw.protocol.test_wav import wav
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 TEXT: Final = "Hello, this is Acme. How can I help you today?"
@@ -101,7 +100,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Run:
     folder = tmp_path_factory.mktemp("first_words")
     path = folder / "hello.wav"
     path.write_bytes(wav(SPOKEN, code=7, bits=8))
@@ -137,11 +136,10 @@ def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Ru
         outcome.keep(world)
         outcome.seen.update(sessions=world.ai.sessions, absent=absent)
 
-    store = gw.config.Store(url=mariadb_server.fresh(), connect_timeout_s=scaled(2.0), statement_timeout_s=scaled(4.0))
     before_s = gw.media.ai.warm.UNUSED_S
     gw.media.ai.warm.UNUSED_S = UNUSED_S + BEFORE_START_S  # type: ignore[misc]
     try:
-        outcome = run_world(folder, store, script_of, body, agents=agents, media=gw.config.Media(holding_sound=False))
+        outcome = run_world(folder, shared_store, script_of, body, agents=agents, media=gw.config.Media(holding_sound=False))
     finally:
         gw.media.ai.warm.UNUSED_S = before_s  # type: ignore[misc]
     held = {}

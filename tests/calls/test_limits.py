@@ -15,7 +15,6 @@ from gw.twin.ai.faults import EVERY
 from gw.twin.twilio.steps import Step
 from tests.calls.hearing import WORD
 from tests.calls.held import Case, Held, hold_all, requested, says
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 IDLE_S: Final = 3.0
@@ -48,11 +47,9 @@ CASES: Final = {
 
 
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> dict[str, Held]:
+def calls(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> dict[str, Held]:
     """Hold every call above."""
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
-    return hold_all(tmp_path_factory.mktemp("limits"), store, MEDIA, CASES, head_start_s={})
+    return hold_all(tmp_path_factory.mktemp("limits"), shared_store, MEDIA, CASES, head_start_s={})
 
 
 def test_an_idle_call_ends_with_words_of_the_agent(calls: dict[str, Held]) -> None:

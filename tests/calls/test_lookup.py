@@ -18,7 +18,6 @@ from tests.calls.conftest import World
 from tests.calls.gateway import HOOK_SECRET
 from tests.calls.held import says
 from tests.calls.shared import Outcome, run_world
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 CALLER: Final = "+15550007777"
@@ -45,6 +44,7 @@ CASES: Final[dict[str, tuple[dict[str, Any] | str, tuple[Step, ...]]]] = {
     "control": ({"variables": {"who": "a\nb"}}, LISTENS),
     "static": ({"refuse": "busy"}, LISTENS),
     "named": ({"refuse": "busy"}, LISTENS),
+    "unopened": (ANN, LISTENS),
 }
 BAD: Final = {
     "html": "bad_answer",
@@ -73,9 +73,7 @@ def _decide(visit: Visit) -> None:
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
+def outcome(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Outcome:
 
     def agents(ai: AiTwin) -> dict[str, Agent]:
         def agent(name: str, **more: Any) -> Agent:
@@ -92,7 +90,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
     def body(world: World, outcome: Outcome) -> None:
         for name, (_, steps) in CASES.items():
             plan: dict[str, Any] = {"hang_up": False, "max_s": scaled(20.0), "from_number": CALLER, "to_number": NUMBERS[name]}
-            plan |= {"agent": "default"} if name == "named" else {}
+            plan |= {"named": {"agent": "default"}, "unopened": {"unopened": 1}}.get(name, {})
             outcome.calls[name] = world.twilio.place(CallPlan(steps=steps, **plan))
         assert world.twilio.wait(scaled(40.0))
         for name, (_, steps) in CASES.items():
@@ -101,13 +99,13 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
         outcome.keep(world)
         outcome.seen["failed"] = world.gateway.events("route_failed")
         outcome.seen["sessions"] = world.ai.sessions
-        hooks.wait_for(lambda twin: sum(one.path == "/ok/events" for one in twin.requests) >= 28, scaled(20.0))
+        hooks.wait_for(lambda twin: sum(one.path == "/ok/events" for one in twin.requests) >= 30, scaled(20.0))
         outcome.seen["requests"] = list(hooks.requests)
 
     with HookTwin(HOOK_SECRET, reply=reply, behaviours={"decide": _decide, "ok": BEHAVIOURS["nothing"]}) as hooks:
         return run_world(
             tmp_path_factory.mktemp("lookup"),
-            store,
+            shared_store,
             script,
             body,
             agents=agents,
@@ -134,7 +132,7 @@ def test_every_call_is_asked_about_once(outcome: Outcome) -> None:
 
 def test_who_answers(outcome: Outcome) -> None:
     agents = {name: row["agent"] for name, row in outcome.rows.items() if row}
-    clerks = ("decided", "greeted", "resumed", "static")
+    clerks = ("decided", "greeted", "resumed", "static", "unopened")
     expected = {name: "clerk" if name in clerks else "default" for name, (_, steps) in CASES.items() if steps}
     assert agents == {**expected, "unknown": "salse"}
     recorded = {name for name, row in outcome.rows.items() if row and row["recording"] is not None}
@@ -144,7 +142,7 @@ def test_who_answers(outcome: Outcome) -> None:
 def test_the_persona_receives_the_variables_also_after_a_resume(outcome: Outcome) -> None:
     sessions = [one for one in outcome.seen["sessions"] if one.path.endswith("/clerk")]
     texts = [update["instructions"] for one in sessions for update in one.updates]
-    assert sorted(texts) == ["For Ann of Acme {x}."] * 4 + ["For Eve of ."]
+    assert sorted(texts) == ["For Ann of Acme {x}."] * 5 + ["For Eve of ."]
     greetings = [
         [item.text for item in one.items if item.text] for one in outcome.seen["sessions"] if one.path.endswith("/clerk")
     ]
@@ -172,7 +170,7 @@ def test_a_bad_answer_is_a_log_line_and_on_failure(outcome: Outcome) -> None:
         lines = [line for line in outcome.log.lines if line.call_sid == sid and line.logger == "gw.control.hooks.routes"]
         assert [line.text.startswith(f"the route endpoint gave no valid answer ({why}): ") for line in lines] == [True], name
     counts = {name.split('"')[1]: value for name, value in outcome.metrics.items() if name.startswith("gw_route_lookups_total")}
-    assert counts == {"ok": 8, "bad_answer": 6, "timeout": 1, "refused": 0, "unavailable": 0, "busy": 0}
+    assert counts == {"ok": 9, "bad_answer": 6, "timeout": 1, "refused": 0, "unavailable": 0, "busy": 0}
 
 
 def test_events_have_the_variables_of_the_route(outcome: Outcome) -> None:
@@ -184,6 +182,7 @@ def test_events_have_the_variables_of_the_route(outcome: Outcome) -> None:
     for kind in ("call.started", "call.ended"):
         assert found["decided", kind] == ANN["variables"]
         assert found["resumed", kind] == ANN["variables"]
+        assert found["unopened", kind] == ANN["variables"]
         assert found["static", kind] == {"who": "Eve"}
         assert found["nothing", kind] == {}
 

@@ -12,7 +12,6 @@ from gw.config import Mcp
 from gw.twin.ai.ledger import AiLedger, McpTool
 from gw.twin.twilio.steps import Step
 from tests.calls.held import NO_SOUND, Case, Held, hold_all, says
-from tests.mariadb import MariaDB
 
 CRM: Final = Mcp(
     server_label="crm",
@@ -38,10 +37,8 @@ CASES: Final[Mapping[str, Case]] = {
 
 
 @pytest.fixture(scope="module")
-def held(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> dict[str, Held]:
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
-    return hold_all(tmp_path_factory.mktemp("mcp"), store, NO_SOUND, CASES, head_start_s={})
+def held(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> dict[str, Held]:
+    return hold_all(tmp_path_factory.mktemp("mcp"), shared_store, NO_SOUND, CASES, head_start_s={})
 
 
 def acts(session: AiLedger) -> list[str]:

@@ -15,21 +15,21 @@ from tests.calls.conftest import World
 from tests.calls.held import says
 from tests.calls.shared import Outcome, run_world
 from tests.calls.test_routes import LISTENS
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
-ROUTES: Final = (Route(called="+15550000001", agent="clerk", variables={"who": "Ann"}),)
+ROUTES: Final = (
+    Route(called="+15550000001", agent="clerk", variables={"who": "Ann"}),
+    Route(called="+15550000002", agent="other", variables={"who": "Bob"}),
+)
 CASES: Final[dict[str, dict[str, Any]]] = {
     "once": {"unopened": 1, "steps": LISTENS, "to_number": "+15550000001"},
     "named": {"unopened": 1, "steps": LISTENS, "agent": "other"},
-    "always": {"unopened": 9, "agent": "other"},
+    "always": {"unopened": 9, "to_number": "+15550000002"},
 }
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
+def outcome(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Outcome:
 
     def script(index: int, path: str) -> AiScript:
         return says(1.2)
@@ -47,7 +47,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
         outcome.keep(world)
         outcome.seen["sessions"] = {one.path.rpartition("/")[2]: one for one in world.ai.sessions}
 
-    return run_world(tmp_path_factory.mktemp("no_stream"), store, script, body, agents=agents, routes=ROUTES)
+    return run_world(tmp_path_factory.mktemp("no_stream"), shared_store, script, body, agents=agents, routes=ROUTES)
 
 
 def _row(outcome: Outcome, name: str) -> dict[str, Any]:
@@ -72,6 +72,12 @@ def test_the_second_stream_is_a_call_as_any_other(outcome: Outcome, name: str, a
 def test_its_persona_has_the_route_s_variables(outcome: Outcome) -> None:
     (update,) = outcome.seen["sessions"]["clerk"].updates
     assert update["instructions"] == "Help Ann."
+
+
+@pytest.mark.parametrize(("name", "who"), [("once", ["Ann"]), ("named", []), ("always", ["Bob"])])
+def test_its_row_has_them_once(outcome: Outcome, name: str, who: list[str]) -> None:
+    found = [event["data"] for event in _row(outcome, name)["events"] if event["kind"] == "variables"]
+    assert found == [{"who": value} for value in who]
 
 
 def test_a_call_without_any_stream_has_a_row_and_its_caller_hears_words(outcome: Outcome) -> None:

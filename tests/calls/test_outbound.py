@@ -180,5 +180,7 @@ def test_a_single_call_has_variables_and_is_awaited(world: WorldMaker, tmp_path:
         session = w.ai.session_of(call.number)
         assert session is not None
         assert "Call Ada & Bob." in str(session.updates)
+        kept = [event["data"] for event in w.gateway.ended(call.call_sid)["events"] if event["kind"] == "variables"]
+        assert kept == [{"name": "Ada & Bob"}]
         w.twilio.callee = BUSY
         assert run(w, tmp_path, "call", "+15551234567", "--wait").exit_code == 1

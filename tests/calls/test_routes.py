@@ -16,7 +16,6 @@ from gw.twin.twilio.stream import CallPlan
 from tests.calls.conftest import World
 from tests.calls.held import says
 from tests.calls.shared import Outcome, run_world
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 CALLER: Final = "+15550007777"
@@ -48,9 +47,7 @@ CASES: Final[dict[str, tuple[str, tuple[Step, ...], dict[str, Any]]]] = {
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
+def outcome(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Outcome:
 
     def script(index: int, path: str) -> AiScript:
         return says(1.2)
@@ -77,7 +74,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
         outcome.seen["sessions"] = world.ai.sessions
         outcome.seen["warm"] = world.gateway.metrics()['gw_warm_legs_total{outcome="used"}']
 
-    return run_world(tmp_path_factory.mktemp("routes"), store, script, body, agents=agents, routes=ROUTES)
+    return run_world(tmp_path_factory.mktemp("routes"), shared_store, script, body, agents=agents, routes=ROUTES)
 
 
 def _instructions(outcome: Outcome, agent: str) -> list[str]:

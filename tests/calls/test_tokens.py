@@ -27,7 +27,6 @@ from gw.twin.twilio.webhooks import Posted, sign
 from tests.calls.conftest import World
 from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL
 from tests.calls.shared import ONE_STREAM, Outcome, end_good, place_good, run_world, speaking, start_with
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 
@@ -154,11 +153,9 @@ def _place_calls(world: World, outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
+def outcome(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Outcome:
     """Place every call above at the same time, beside the call whose token is stolen."""
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
-    return run_world(tmp_path_factory.mktemp("tokens"), store, speaking(3.0), _place_calls, server=ONE_STREAM)
+    return run_world(tmp_path_factory.mktemp("tokens"), shared_store, speaking(3.0), _place_calls, server=ONE_STREAM)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -19,7 +19,6 @@ from gw.twin.twilio.steps import Step
 from tests.calls.gateway import HOOK_SECRET
 from tests.calls.hearing import WORD
 from tests.calls.held import NO_SOUND, Case, Held, hold_all, requested, says
-from tests.mariadb import MariaDB
 
 #: Time of a slow tool, and of one that outlives a turn and a session.
 SLOW_S: Final = 1.2
@@ -70,9 +69,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Iterator[Run]:
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
+def run(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Iterator[Run]:
     with HookTwin(HOOK_SECRET) as hooks:
         hooks.slow_s, hooks.late_s = SLOW_S, LATE_S
         tools = {
@@ -87,7 +84,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> It
         metrics: dict[str, float] = {}
         held = hold_all(
             tmp_path_factory.mktemp("tools"),
-            store,
+            shared_store,
             NO_SOUND,
             CASES,
             head_start_s={},

@@ -17,7 +17,6 @@ from gw.twin.twilio.dial import Callee, Dialled
 from gw.twin.twilio.steps import Step
 from tests.calls.hearing import WORD
 from tests.calls.held import NO_SOUND, Case, Held, hold_all, restated, says
-from tests.mariadb import MariaDB
 
 SUMMARY: Final = "Anna asks about order 12."
 ACCEPT: Final = "Press 1 to take the call."
@@ -89,9 +88,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Iterator[Run]:
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
+def run(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Iterator[Run]:
     dials: list[Dialled] = []
     starts: dict[str, int] = {}
     metrics: dict[str, float] = {}
@@ -101,7 +98,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> It
         metrics.update(world.gateway.metrics())
         starts.update({sid: sum(one.recorded for one in found) for sid, found in world.twilio.rest.starts.items()})
 
-    held = hold_all(tmp_path_factory.mktemp("transfer"), store, NO_SOUND, CASES, head_start_s={}, then=then, callees=CALLEES)
+    folder = tmp_path_factory.mktemp("transfer")
+    held = hold_all(folder, shared_store, NO_SOUND, CASES, head_start_s={}, then=then, callees=CALLEES)
     yield Run(held, dials, starts, metrics)
 
 

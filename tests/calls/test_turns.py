@@ -17,7 +17,6 @@ from tests.calls.gateway import HOOK_SECRET
 from tests.calls.hearing import WORD
 from tests.calls.held import Case, Held, hold_all, says
 from tests.calls.shared import Outcome
-from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 THINKING_MS: Final = 600
@@ -42,14 +41,12 @@ def _after(world: World, _: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def held(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Iterator[dict[str, Held]]:
-    mariadb_server.start()
-    store = gw.config.Store(url=mariadb_server.fresh())
+def held(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Iterator[dict[str, Held]]:
     with HookTwin(HOOK_SECRET) as hooks:
         hooks.slow_s = TOOL_MS / 1000
         yield hold_all(
             tmp_path_factory.mktemp("turns"),
-            store,
+            shared_store,
             gw.config.Media(holding_sound=False, ai_answer_s=scaled(4.0)),
             CASES,
             head_start_s={},

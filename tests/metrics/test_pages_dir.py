@@ -9,7 +9,7 @@ import pytest
 from metrics import pages_dir as subject
 from metrics.declare import TX_FRAMES
 from metrics.page import Page
-from metrics.pages_dir import discard, in_memory, prepare
+from metrics.pages_dir import prepare
 
 
 @pytest.fixture
@@ -149,43 +149,3 @@ def test_a_directory_without_an_origin_is_kept(memory, tmp_path):
     _age(stray)
     prepare(tmp_path / "var" / "pages", memory=memory)
     assert stray.is_dir()
-
-
-def test_discard_removes_the_link_and_its_target(memory, pages):
-    prepare(pages, memory=memory)
-    Page.create(pages / "a.page").close()
-    discard(pages)
-    assert not os.path.lexists(pages)
-    assert not list(memory.iterdir())
-    discard(pages)
-
-
-def test_discard_of_a_plain_directory(pages):
-    pages.mkdir(parents=True)
-    (pages / "a.page").touch()
-    discard(pages)
-    assert not pages.exists()
-
-
-def test_discard_keeps_a_target_it_did_not_create(pages, tmp_path):
-    pages.parent.mkdir()
-    (tmp_path / "theirs").mkdir()
-    pages.symlink_to(tmp_path / "theirs")
-    discard(pages)
-    assert not os.path.lexists(pages)
-    assert (tmp_path / "theirs").is_dir()
-
-
-def test_in_memory_asks_the_kernel(tmp_path):
-    assert in_memory(Path("/dev/shm"))
-    assert not in_memory(Path("/proc"))
-
-
-def test_in_memory_is_false_without_mountinfo(tmp_path, monkeypatch):
-    def refuse(self):
-        raise PermissionError
-
-    monkeypatch.setattr(Path, "read_text", refuse)
-    assert not in_memory(tmp_path)
-    monkeypatch.setattr(Path, "read_text", lambda self: "")
-    assert not in_memory(tmp_path)

@@ -34,8 +34,6 @@ FRAMES_FOR_P999: Final = 1000
 SLOW_ANSWER_MS: Final = 5000
 #: Wait for an answer, after the caller's last sound, that callers notice.
 SLOW_WAIT_MS: Final = 3000
-#: Silence while an answer is owed that no call may have without a complaint.
-DEAD_AIR_MS: Final = 5000
 #: Events of the dialogue: weight, subject, and a sentence with its remedy.
 _DIALOGUE: Final[dict[str, tuple[Weight, str, str]]] = {
     "answer_failed": (
@@ -267,7 +265,7 @@ def _dead_air(call: CallDetails) -> Iterator[Finding]:
     longest_ms = max(silences, default=0)
     if longest_ms:
         yield Finding(
-            "bad" if longest_ms > DEAD_AIR_MS else "odd",
+            "bad",
             "dead air",
             f"The caller heard silence while an answer was owed {_times(len(silences))}, for up to {longest_ms / 1000:.1f} s: "
             "check the AI's latency, media.ai_answer_s and the holding sound.",

@@ -34,7 +34,8 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, machine: str 
     """Take this machine out of service: /readyz answers 503, new callers get the [overflow] answer, live calls continue.
 
     With server.machine set, new callers are accepted for three more seconds, until a balancer has noticed. The machine stays
-    drained through restarts and reloads, until `undrain` or the gateway's stop. With --wait, exit code 1 if calls are left.
+    drained through reloads and restarts of its processes, until `undrain` or the stop of the whole gateway. With --wait, exit
+    code 1 if calls are left.
 
     \b
     Before an update of the machine:   gateway.py drain --wait

@@ -31,6 +31,7 @@ from gw.control.recording.rows import RecordingRows
 from gw.control.rows import CallEnd
 from gw.control.store import RecordingFields, Store, StoreError, StoreUnavailable
 from gw.control.twilio_api.answers import parse_count
+from gw.protocol.webhook_form import CALL_OVER
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +49,6 @@ MAX_ENDING: Final = 2000
 TAKE_UP_S: Final = 10.0
 #: Between tries while the store is away.
 RETRY_S: Final = 1.0
-
-#: CallStatus values after which a call is over. Source: Twilio, Voice status callbacks.
-CALL_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
 
 @dataclass

@@ -62,10 +62,6 @@ class Tools:
         if any(tool.url.startswith("https:") for tool in self._tools.values()):
             client.open_tls()
 
-    def is_idempotent(self, name: str) -> bool:
-        """Return whether a call may be repeated when it is unclear whether it was received."""
-        return name in self._tools and self._tools[name].idempotent
-
     def call(self, body: ToolCall, *, attempt: int, deadline_s: float) -> ToolAnswer:
         """Call a tool and return the output for the AI.
 

@@ -116,18 +116,28 @@ class EventHandler:
     def of_event(self, event: bus.Event, now: float) -> Wanted | None:
         """Return the job of a bus event, if the endpoint receives such events."""
         draft = None if self.is_stopped else self._draft(event)
-        if draft is None:
-            return None
+        return None if draft is None else self._wanted(draft, now)
+
+    def of_recording(self, call_sid: str, recording_sid: str, duration_s: int | None, now: float) -> Wanted | None:
+        """Return the job of a completed recording, if the endpoint receives such events. The same recording has the same id."""
+        data = {"recording_sid": recording_sid, "duration_s": duration_s}
+        draft = None if self.is_stopped else self._of("recording.completed", call_sid, now, data)
+        return None if draft is None else self._wanted(msgspec.structs.replace(draft, id=self._id_of(recording_sid)), now)
+
+    def _wanted(self, draft: Draft, now: float) -> Wanted:
         deadline_at = now + self.hook.give_up_h * _HOUR_S
         job = lifecycle.want(draft.id, self.kind, draft.call_sid, encode_draft(draft), deadline_at=deadline_at, now=now)
         return Wanted(job, self.capacity)
+
+    def _id_of(self, subject: str) -> str:
+        """Return the id of the one event about a subject."""
+        return f"evt_{hashlib.sha256(f'{self.kind} {subject}'.encode()).hexdigest()[:32]}"
 
     def of_dial(self, ended: DialEnded, now: float) -> Wanted | None:
         """Return the job of a dial's end, if the endpoint receives such events. The same end has the same id."""
         if self.is_stopped or "dial.ended" not in self.hook.types:
             return None
-        key = hashlib.sha256(f"{self.kind} {ended.dial}".encode()).hexdigest()[:32]
-        draft = Draft(id=f"evt_{key}", type="dial.ended", at=ended.at, call_sid=ended.call_sid)
+        draft = Draft(id=self._id_of(ended.dial), type="dial.ended", at=ended.at, call_sid=ended.call_sid)
         facts = CallFacts(
             sid=ended.call_sid, agent=ended.agent, direction="outbound-api", from_=ended.caller, to=ended.to, started_at=""
         )
@@ -181,13 +191,6 @@ class EventHandler:
             case bus.CallEvent(kind="transfer_ended"):
                 ended = {name: event.data.get(name) for name in ("target", "status")}
                 return self._of("transfer.ended", event.call_sid, event.at, ended)
-            case bus.Webhook(kind="recording") if event.fields.get("RecordingStatus") == "completed":
-                length = event.fields.get("RecordingDuration", "")
-                recording = {
-                    "recording_sid": event.fields.get("RecordingSid", ""),
-                    "duration_s": int(length) if length.isascii() and length.isdigit() else None,
-                }
-                return self._of("recording.completed", event.fields.get("CallSid", ""), event.at, recording)
             case bus.Turn():
                 turn = {name: getattr(event, name) for name in ("n", "role", "text", "start_ms", "heard_ms", "interrupted")}
                 return self._of("transcript.turn", event.call_sid, time.time(), turn)
@@ -229,15 +232,19 @@ class EventHooks:
 
     def of_event(self, event: bus.Event) -> Sequence[Wanted]:
         """Return the jobs of a bus event, one for each endpoint that receives it."""
-        now = time.time()
-        found = (handler.of_event(event, now) for handler in self.handlers)
-        return [wanted for wanted in found if wanted is not None]
+        return self._each(lambda handler, now: handler.of_event(event, now))
+
+    def of_recording(self, call_sid: str, recording_sid: str, duration_s: int | None) -> Sequence[Wanted]:
+        """Return the jobs of a completed recording, in the same way."""
+        return self._each(lambda handler, now: handler.of_recording(call_sid, recording_sid, duration_s, now))
 
     def of_dial(self, ended: DialEnded) -> Sequence[Wanted]:
         """Return the jobs of a dial's end, in the same way."""
+        return self._each(lambda handler, now: handler.of_dial(ended, now))
+
+    def _each(self, make: Callable[[EventHandler, float], Wanted | None]) -> list[Wanted]:
         now = time.time()
-        found = (handler.of_dial(ended, now) for handler in self.handlers)
-        return [wanted for wanted in found if wanted is not None]
+        return [wanted for handler in self.handlers if (wanted := make(handler, now)) is not None]
 
 
 def state_of(

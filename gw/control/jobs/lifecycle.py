@@ -61,7 +61,7 @@ EVENT: Final = "event"
 TOOL: Final = "tool"
 #: `next_at` of an event behind another one.
 BEHIND: Final = 1e12
-#: Longest body: several times the arguments of a tool call with the facts of its call.
+#: Longest body of a new job: several times the arguments of a tool call with the facts of its call.
 MAX_BODY_CHARS: Final = 64 << 10
 
 
@@ -202,6 +202,6 @@ def _settled(job: Job, cause: Cause, outcome: str, result: str, now: float) -> J
     whole = result.encode("utf-8", "replace").decode()  # half a surrogate has no place on disk
     state = TRANSITIONS[job.state][cause]
     after = msgspec.structs.replace(job, state=state, next_at=now, outcome=outcome, result=whole)
-    is_kept = after.is_dead or after.is_tool  # to be sent again; to be named to a stream that resumes the call
-    is_kept = is_kept and len(after.body) <= MAX_BODY_CHARS
+    is_named = after.is_tool and len(after.body) <= MAX_BODY_CHARS  # to a stream that resumes the call
+    is_kept = after.is_dead or is_named  # an event: to be sent again
     return after if is_kept else msgspec.structs.replace(after, body="")

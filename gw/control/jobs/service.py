@@ -44,8 +44,11 @@ log = logging.getLogger(__name__)
 #: that is wanted again expires, because its deadline has passed by then.
 KEEP_S: Final = 300.0
 MAX_KEPT: Final = 10_000
-#: Events that were not delivered are kept for a week.
+#: The wish of a call that left its stream: the end of a transfer names its target, and a `<Dial>` lasts up to four hours.
+KEEP_LEFT_S: Final = 5 * 3600.0
+#: Events that were not delivered are kept for a week: as many as may wait for one endpoint.
 KEEP_DEAD_S: Final = 7 * 86_400.0
+MAX_DEAD: Final = 100_000
 #: Period of their removal.
 PRUNE_S: Final = 10.0
 #: Longest wait between two turns: the clock may have been set.
@@ -222,9 +225,9 @@ class Jobs:
         """Return the jobs of a call and a kind, the newest first. Waits for the disk; raises GatewayError."""
         return self._disk.transact(partial(table.find_of_call, call_sid=call_sid, kind=kind))
 
-    def add(self, job: Job) -> None:
-        """Accept a job of this process. Waits for the disk; raises GatewayError, after which it may be accepted."""
-        wanted = (table.Wanted(job, self._handlers[job.kind].capacity),)
+    def add(self, *jobs: Job) -> None:
+        """Accept jobs of this process. Waits for the disk; raises GatewayError, after which they may be accepted."""
+        wanted = [table.Wanted(job, self._handlers[job.kind].capacity) for job in jobs]
         self.on_accepted(self._disk.transact(partial(table.insert, wanted=wanted, now=time.time())))
 
     def tools_of(self, call_sid: str, told: Container[str]) -> list[bus.OpenTool]:
@@ -369,9 +372,13 @@ class Jobs:
         now_s = time.monotonic()
         if now_s >= self._next_prune_s:
             self._next_prune_s = now_s + PRUNE_S
-            self._disk.transact(
-                partial(table.prune, before=time.time() - KEEP_S, most=MAX_KEPT, dead_before=time.time() - KEEP_DEAD_S)
+            passing, left, dead = (
+                table.Kept(KEEP_S, MAX_KEPT),
+                table.Kept(KEEP_LEFT_S, MAX_KEPT),
+                table.Kept(KEEP_DEAD_S, MAX_DEAD),
             )
+            if lost := self._disk.transact(partial(table.prune, now=time.time(), passing=passing, left=left, dead=dead)):
+                log.error("%d events that were not delivered are removed: more than %d are kept", lost, MAX_DEAD)
 
     def _attempt(self, handler: Handler, job: Job) -> None:
         """Run a claimed job once. The body of a greenlet of the pool."""

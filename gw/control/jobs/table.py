@@ -25,6 +25,9 @@ CREATE INDEX IF NOT EXISTS jobs_late ON jobs (deadline_at) WHERE state = 'wanted
 CREATE INDEX IF NOT EXISTS jobs_claimed ON jobs (id) WHERE state = 'claimed';
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (at) WHERE state IN ('wanted', 'claimed');
 CREATE INDEX IF NOT EXISTS jobs_settled ON jobs (next_at) WHERE state NOT IN ('wanted', 'claimed');
+CREATE INDEX IF NOT EXISTS jobs_left ON jobs (next_at) WHERE state NOT IN ('wanted', 'claimed') AND kind = 'leave';
+CREATE INDEX IF NOT EXISTS jobs_passing ON jobs (next_at) WHERE state NOT IN ('wanted', 'claimed') AND kind != 'leave'
+    AND NOT (state IN ('failed', 'expired') AND kind >= 'event' AND kind < 'evenu');
 CREATE INDEX IF NOT EXISTS jobs_call ON jobs (call_sid, kind);
 CREATE INDEX IF NOT EXISTS jobs_dead ON jobs (next_at)
     WHERE state IN ('failed', 'expired') AND kind >= 'event' AND kind < 'evenu';
@@ -35,6 +38,11 @@ _PLACES: Final = ", ".join("?" for _ in Job.__struct_fields__)
 _OPEN: Final = "state IN ('wanted', 'claimed')"
 _SETTLED: Final = "state NOT IN ('wanted', 'claimed')"
 _DEAD: Final = "state IN ('failed', 'expired') AND kind >= 'event' AND kind < 'evenu'"
+#: Settled jobs of calls that left their stream, and those that are neither these nor events that were not delivered.
+_LEFT: Final = f"{_SETTLED} AND kind = 'leave'"
+_PASSING: Final = f"{_SETTLED} AND kind != 'leave' AND NOT ({_DEAD})"
+#: Requests to the user's endpoints without a result. The other kinds are requests to Twilio.
+_TO_ENDPOINTS: Final = f"{_OPEN} AND kind NOT IN ('leave', 'dial', 'pause', 'resume')"
 #: Jobs that expire in one transaction: some milliseconds.
 _LATE: Final = 500
 #: Settled jobs removed in one transaction.
@@ -48,6 +56,13 @@ class Wanted(NamedTuple):
     capacity: int
 
 
+class Kept(NamedTuple):
+    """Limits on settled jobs: age and number."""
+
+    seconds: float
+    most: int
+
+
 class Change(NamedTuple):
     """A job before and after a decision."""
 
@@ -58,7 +73,7 @@ class Change(NamedTuple):
 class Turn(NamedTuple):
     """Results of one turn. `unsent`: settled jobs whose results may not have been sent.
 
-    `next_at`: when the next is due, infinite without a waiting job; `oldest_at`: of the open jobs.
+    `next_at`: when the next is due, infinite without a waiting job; `open`, `oldest_at`: of the requests to endpoints.
     """
 
     claimed: list[Job]
@@ -127,8 +142,8 @@ def turn(
             claimed.append(lifecycle.on_due(job, now))
             change(db, Change(job, claimed[-1]))
         next_at = min(next_at, _least(db, "next_at", "kind = ? AND state = 'wanted' AND next_at > ?", kind, now))
-    (count,) = db.execute(f"SELECT count(*) FROM jobs WHERE {_OPEN}").fetchone()
-    return Turn(claimed, expired, unsent, next_at, count, _least(db, "at", _OPEN))
+    (count,) = db.execute(f"SELECT count(*) FROM jobs WHERE {_TO_ENDPOINTS}").fetchone()
+    return Turn(claimed, expired, unsent, next_at, count, _least(db, "at", _TO_ENDPOINTS))
 
 
 def recover(db: sqlite3.Connection, decide: Callable[[Job], Job]) -> list[Job]:
@@ -169,18 +184,21 @@ def tools_of(db: sqlite3.Connection, call_sid: str, limit: int) -> list[Job]:
     return _select(db, tools, call_sid, limit)
 
 
-def prune(db: sqlite3.Connection, before: float, most: int, *, dead_before: float) -> int:
-    """Remove some of the jobs settled before an epoch time, or beyond `most`. Returns their number.
+def prune(db: sqlite3.Connection, now: float, *, passing: Kept, left: Kept, dead: Kept) -> int:
+    """Remove some of the settled jobs that are too old or too many.
 
-    `dead_before`: the same for events that were not delivered.
+    `left`: wishes of calls that left their stream; `dead`: events that were not delivered; `passing`: all others.
+
+    Returns: the number of events that were not delivered, and removed before their time.
     """
-    gone = 0
-    for which, until in ((f"{_SETTLED} AND NOT ({_DEAD})", before), (_DEAD, dead_before)):
+    lost = 0
+    for which, kept in ((_PASSING, passing), (_LEFT, left), (_DEAD, dead)):
         settled = f"SELECT rowid FROM jobs WHERE {which}"
-        gone += db.execute(f"DELETE FROM jobs WHERE rowid IN ({settled} AND next_at < ? LIMIT ?)", (until, _REMOVED)).rowcount
+        old = f"{settled} AND next_at < ? ORDER BY next_at LIMIT ?"
+        db.execute(f"DELETE FROM jobs WHERE rowid IN ({old})", (now - kept.seconds, _REMOVED))
         surplus = f"{settled} ORDER BY next_at DESC LIMIT ? OFFSET ?"
-        gone += db.execute(f"DELETE FROM jobs WHERE rowid IN ({surplus})", (_REMOVED, most)).rowcount
-    return gone
+        lost = db.execute(f"DELETE FROM jobs WHERE rowid IN ({surplus})", (_REMOVED, kept.most)).rowcount
+    return lost
 
 
 def list_pauses(db: sqlite3.Connection) -> list[Job]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable
 from typing import Final, Unpack
 
 import gevent
@@ -19,6 +20,7 @@ from gevent.lock import BoundedSemaphore
 from gw.control.recording.lifecycle import CALL_OVER, Outcome
 from gw.control.rows import RecordingRow, RowState
 from gw.control.store import RecordingFields, Store, StoreError, StoreUnavailable
+from gw.errors import GatewayError
 from metrics import declare
 from metrics.page import Page
 
@@ -44,8 +46,15 @@ _HAD_RECORDING: Final = frozenset({"started", "completed", "absent"})
 class RecordingRows:
     """Recording rows, as written by the recorder, the status callbacks and the reconcile pass."""
 
-    def __init__(self, store: Store, page: Page) -> None:
+    def __init__(
+        self,
+        store: Store,
+        page: Page,
+        on_completed: Callable[[str, str, int | None], None] = lambda call_sid, sid, duration_s: None,
+    ) -> None:
+        """`on_completed` is called before a recording's completion is written, again if that fails; it may raise GatewayError."""
         self._store = store
+        self._on_completed = on_completed
         self._locks = [BoundedSemaphore(1) for _ in range(_LOCKS)]
         outcomes = declare.RECORDINGS.labels["outcome"]
         self._counters = {outcome: page.counter(declare.RECORDINGS, outcome=outcome) for outcome in outcomes}
@@ -73,11 +82,14 @@ class RecordingRows:
             except StoreError as error:
                 log.error("a recording's outcome was refused by the store: %s", error, extra={"call_sid": call_sid})
                 return False
+            except GatewayError as error:
+                log.error("a recording's outcome waits for the reconcile pass: %s", error, extra={"call_sid": call_sid})
+                return False
             gevent.sleep(wait_s * random.uniform(0.5, 1.5))
             wait_s = min(STORE_WAIT_LAST_S, wait_s * 2)
 
     def write_once(self, call_sid: str, outcome: Outcome, **extra: Unpack[RecordingFields]) -> bool:
-        """Write an outcome with one try, for callers that retry themselves. Raises StoreError."""
+        """Write an outcome with one try, for callers that retry themselves. Raises GatewayError."""
         return self._write(call_sid, outcome, _fields(outcome, extra))
 
     def _write(self, call_sid: str, outcome: Outcome, fields: RecordingFields) -> bool:
@@ -99,6 +111,9 @@ class RecordingRows:
             fields.pop("error_text", None)
         elif not outcome.error_code:
             fields.update(RecordingFields(error_code=None, reason=None, error_text=None))
+        if outcome.state == "completed" and before.state != "completed":
+            duration_s = outcome.duration_s if outcome.duration_s >= 0 else None
+            self._on_completed(call_sid, outcome.recording_sid or before.recording_sid or "", duration_s)
         self._store.update_recording(call_sid, **fields)
         after = self._store.recording(call_sid)
         if after is not None:

@@ -49,10 +49,11 @@ class RecordingService:
         is_concealed: Callable[[str], bool],
         may_settle: Callable[[], bool],
         adopted: Callable[[], Sequence[str]],
+        on_completed: Callable[[str, str, int | None], None],
     ) -> None:
         """`claimant`: this gateway's id. `is_owned`, `is_over`, `store_away_s`, `is_concealed`: as in `Recorder`;
-        `may_settle`, `adopted`: `Reconciler`."""
-        self.rows = RecordingRows(store, page)
+        `may_settle`, `adopted`: `Reconciler`; `on_completed`: `RecordingRows`."""
+        self.rows = RecordingRows(store, page, on_completed)
         self.recorder = Recorder(
             config,
             store,

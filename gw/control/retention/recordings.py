@@ -156,7 +156,7 @@ class Recordings:
         kind = error.kind if isinstance(error, RestError) else error.code
         if kind != self._problem:
             self._problem = kind
-            log.error("recordings are not kept as configured: %s", error, extra={"call_sid": row.call_sid, "reason": kind})
+            log.error("a recording is not downloaded or deleted: %s", error, extra={"call_sid": row.call_sid, "reason": kind})
 
 
 def _is_settled(row: RecordingRow, now: float) -> bool:

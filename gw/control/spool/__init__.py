@@ -415,12 +415,18 @@ class Spool:
         db.execute("INSERT INTO sqlite_sequence VALUES ('entries', ?)", (now_ms,))  # the next entry's id is above it
         return db
 
-    def _reopen(self) -> None:
-        """Replace the corrupt file; after a failed try, open whatever is there."""
+    def _reopen(self, failed: sqlite3.Connection) -> bool:
+        """Replace the corrupt file; after a failed try, open whatever is there. Returns False if another operation has done so.
+
+        `failed`: the connection whose operation failed.
+        """
+        if self._db is not failed:
+            return False
         was_open, self._is_open = self._is_open, False
         self._db.close()
         self._db = self._replace() if was_open else self._open_or_replace()
         self._is_open = True
+        return True
 
     def _open(self) -> sqlite3.Connection:
         db = open_sqlite(self._path, _BUSY_S)
@@ -466,15 +472,22 @@ class Spool:
         return accepted
 
     def _run(self, work: Callable[[], T]) -> T:
+        used = self._db
+
+        def act() -> T:
+            nonlocal used
+            used = self._db  # another operation may replace the file before this one's turn
+            return work()
+
         try:
             try:
-                return self._thread.run(work)
+                return self._thread.run(act)
             except sqlite3.Error as error:
                 if self._is_open and not _is_corrupt(error):
                     raise
-                self._thread.run(self._reopen)
-                self._report_replaced()
-                self.on_replaced()
+                if self._thread.run(lambda: self._reopen(used)):
+                    self._report_replaced()
+                    self.on_replaced()
                 raise
         except (sqlite3.Error, OSError) as error:
             raise self._failed(error) from error

@@ -40,7 +40,7 @@ from gw.protocol.parrot import PAUSE_MS
 log = logging.getLogger(__name__)
 
 _MS: Final = 1000
-#: Silence of an owed answer that is noted, and without which a call is a success.
+#: Silence while an answer is owed: a longer one is noted, and the call's result is not `success`.
 DEAD_AIR_MS: Final = 5000
 #: Signs of life closer together than this are not passed on.
 ALIVE_MS: Final = 100

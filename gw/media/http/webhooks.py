@@ -22,12 +22,12 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 from gw import bus
-from gw.call.guard import HEARD, is_unrecorded
+from gw.call.guard import HEARD, off_by
 from gw.call.leave import caller_outcome, is_key, outcome_of
 from gw.call.quality import Quality
 from gw.call.resume import RESUMABLE, NextStep, Resumed, is_normal, next_step
 from gw.call.state import Reason, result_of
-from gw.call.variables import carried
+from gw.call.variables import carried, with_given
 from gw.config import Config, Overflow, Route
 from gw.logs.limited import LimitedLog
 from gw.media import talk
@@ -40,7 +40,7 @@ from gw.protocol import twiml
 from gw.protocol.loopback import Foreign, foreign
 from gw.protocol.signature import form_text, signature_of, webhook_valid
 from gw.protocol.token import make
-from gw.protocol.webhook_form import field_fault, parse_form
+from gw.protocol.webhook_form import CALL_OVER, field_fault, parse_form
 from metrics.declare import OVERFLOW, WEBHOOKS
 
 log = logging.getLogger(__name__)
@@ -60,9 +60,6 @@ _ACCEPT_KEY: Final = "1"
 _SID_CHARS: Final = 34
 #: Longest display name or number in a <Parameter>.
 MAX_VALUE_CHARS: Final = 200
-
-#: CallStatus values of a call that is over. Source: Twilio, Voice status callbacks.
-CALL_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
 #: Header of a balancer that sends a request to another machine after a 503 (deploy/haproxy). It grants nothing: a signed request
 #: with it is refused with another status.
@@ -239,7 +236,9 @@ class Webhooks:
             until_s = 0 if only_look else now_s + OVER_S
             return self._context.ledger.remember(key_of("over", name), until_s, now_s, is_end=True) > 0
         except SharedBusyError:
-            log.warning("the end of a call is not known: other workers hold the lock", extra={"call_sid": name[-34:]})
+            log.warning(
+                "the end of a call could not be read or written: other workers hold the lock", extra={"call_sid": name[-34:]}
+            )
             return False
 
     def _voice(
@@ -253,7 +252,7 @@ class Webhooks:
             log.warning("a voice webhook of a call that is over", extra={"call_sid": call_sid})
             return _answer(start_response, "200 OK", _XML, twiml.hangup())
         chosen = NO_CHOICE if asked else self._choose(fields, float(moment.until_s - REMEMBERED_S))
-        route = chosen.route
+        route = with_given(chosen.route, query)
         if chosen.is_refused:
             return _answer(start_response, "200 OK", _XML, self._refuse_route(key))
         if route.refuse or route.dial:
@@ -278,8 +277,7 @@ class Webhooks:
         if is_new:
             self._context.warm.open(call_sid, filled)
         more = {"agent": name, **_kept(query), **({"route": chosen.id} if chosen.id else {})}
-        records = route.record and not is_unrecorded(route.variables)
-        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, more, records=records))
+        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, more, route))
 
     def _choose(self, fields: dict[str, str], at: float) -> Choice:
         """Choose who answers: the first route that fits, else the user's endpoint. May wait for control, bounded."""
@@ -333,11 +331,14 @@ class Webhooks:
             self._report_unanswered(fields, name, at, reason, detail)
         return self._refusal()
 
-    def _report_no_stream(self, fields: dict[str, str], agent: str) -> None:
-        """Report the start and the end of a call whose stream is over, but never began."""
-        extra = {"call_sid": fields["CallSid"], "reason": Reason.NO_STREAM.value}
+    def _report_no_stream(self, fields: dict[str, str], query: dict[str, str]) -> None:
+        """Report the start and the end of a call whose stream is over, but never began. May wait for control, for a moment."""
+        call_sid = fields["CallSid"]
+        extra = {"call_sid": call_sid, "reason": Reason.NO_STREAM.value}
         log.warning("no stream of a call began: Twilio could not open it, or it was refused", extra=extra)
-        self._report_unanswered(fields, agent, time.time(), Reason.NO_STREAM)
+        if variables := self._context.route_of(query, call_sid, self._account_sid(fields)).route.variables:
+            self._context.emit(bus.CallEvent(call_sid, "variables", time.time(), dict(variables)))
+        self._report_unanswered(fields, query.get("agent", "default"), time.time(), Reason.NO_STREAM)
 
     def _report_unanswered(self, fields: dict[str, str], agent: str, at: float, reason: Reason, detail: str = "") -> None:
         """Report the start and the end of a call that has no stream."""
@@ -355,15 +356,21 @@ class Webhooks:
         return _overflow(self._overflow)
 
     def _stream_for(
-        self, fields: dict[str, str], moment: _Moment, more: dict[str, str], *, records: bool = True, is_recorded: bool = False
+        self,
+        fields: dict[str, str],
+        moment: _Moment,
+        more: dict[str, str],
+        route: Route | None = None,
+        *,
+        is_recorded: bool = False,
     ) -> str:
         """Build TwiML that opens a stream for this call: the same for the same webhook.
 
-        `records`: by its route, as far as known. `is_recorded`: its recording was requested, so the caller has heard the notice.
-        Twilio speaks a notice without a file.
+        `route`: the call's; None: named by `more`. `is_recorded`: its recording was requested, so the caller has heard
+        the notice. Twilio speaks a notice without a file.
         """
         notice, before = self._context.config.recording.notice, ""
-        if notice.is_set and records and self._records(more):
+        if notice.is_set and (is_recorded or self._records(fields, more, route)):
             if not is_recorded and not notice.file:
                 before = notice.text
             more = {**more, **HEARD} if is_recorded or before else more
@@ -380,10 +387,14 @@ class Webhooks:
         turn_loop()  # the library builds the document in as long as all before took
         return twiml.connect_stream(self._stream_url, action_url, f"{self._public}/twilio/stream", parameters, before=before)
 
-    def _records(self, more: dict[str, str]) -> bool:
-        """Return whether a call with these stream parameters may be recorded: its route's part is known to the stream."""
-        agent = self._context.config.agents.get(more["agent"])
-        return self._context.config.recording.enabled and agent is not None and agent.recording
+    def _records(self, fields: dict[str, str], more: dict[str, str], route: Route | None) -> bool:
+        """Return whether a call with these stream parameters is recorded. Without its route, may wait for control."""
+        config = self._context.config
+        if (agent := config.agents.get(more["agent"])) is None:
+            return False
+        if route is None:
+            route = self._context.route_of(more, fields["CallSid"], self._account_sid(fields)).route
+        return not off_by(config, agent, route)
 
     def _after_stream(
         self, fields: dict[str, str], moment: _Moment, query: dict[str, str], *, elsewhere: bool
@@ -405,7 +416,7 @@ class Webhooks:
         if not reason or reason in RESUMABLE or step is NextStep.TRANSFER:  # the transfer by REST may be done already
             answer = context.ask(call_sid, "next", self._account_sid(fields))
             if answer is not None and answer.reason == Reason.NO_STREAM and not (answer.agent or reason):  # not reported yet
-                self._report_no_stream(fields, query.get("agent", "default"))
+                self._report_no_stream(fields, query)
                 answer = context.ask(call_sid, "next", self._account_sid(fields))
             if answer is not None and answer.step:
                 step, agent_name, reason = NextStep(answer.step), answer.agent or agent_name, answer.reason or reason

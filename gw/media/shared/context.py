@@ -6,7 +6,7 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Final, NamedTuple, Protocol
 
@@ -18,6 +18,7 @@ from gw.call.audio.hold_tone import hold_tone
 from gw.call.cost.token_minute import TokenMinute
 from gw.call.resume import NextStep, Resumed, next_step
 from gw.call.state import CallState, Event, Reason, State
+from gw.call.variables import with_given
 from gw.config import Agent, Config
 from gw.latest import Latest
 from gw.logs.limited import LimitedLog
@@ -33,7 +34,7 @@ from gw.media.ai.warm import WarmLegs
 from gw.media.hub.clock import Clock
 from gw.media.hub.greenlets import PoolGreenlet
 from gw.media.shared.greetings import load_greetings
-from gw.media.shared.lookups import Lookups
+from gw.media.shared.lookups import Looked, Lookups
 from gw.media.shared.routing import Routing
 from gw.media.tx import TxCells
 from gw.media.uplink import UplinkCells
@@ -220,6 +221,16 @@ class MediaContext:
             if (answer is not None and (answer.step or about == "whisper")) or monotonic() >= until_s:
                 return answer
             gevent.sleep(ASK_PAUSE_S)
+
+    def route_of(self, parameters: Mapping[str, str], call_sid: str, account_sid: str) -> Looked:
+        """Return the route that a call's streams name, with all variables of the call. `parameters`: of a stream or its TwiML.
+
+        May wait for control, for a moment.
+        """
+        looked = self.lookups.of_stream(parameters.get("route", ""), call_sid, account_sid)
+        if looked is None:
+            looked = Looked(self.routing.of_stream(parameters, call_sid))
+        return looked._replace(route=with_given(looked.route, parameters))
 
     def account_of(self, call_sid: str) -> str:
         """Return the account of a call whose stream is, or was, here; empty for others."""

@@ -96,7 +96,7 @@ class Lookups:
         records = not route_id.startswith(_UNRECORDED)
         if route_id in (_RECORDED, _UNRECORDED):
             return Looked(Route(record=records))
-        decision = self._kept.pop(call_sid, None)
+        decision = self._kept.get(call_sid)
         if decision is None:
             answer = self.put(bus.Ask(0, call_sid, "variables", account_sid), VARIABLES_S)
             decision = None if answer is None else answer.route

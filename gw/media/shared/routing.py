@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from gw.call.routes import choose, parse_routes
-from gw.call.variables import fill_agent, given, named, plain
+from gw.call.variables import fill_agent, named, plain
 from gw.config import Agent, Config, Route
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,6 @@ class Routing:
         there = datetime.fromtimestamp(at, self._zones[route.zone])
         values = {
             **route.variables,
-            **given(parameters),
             "caller": plain(parameters.get("caller", "")),
             "called": plain(parameters.get("called", "")),
             "direction": plain(parameters.get("direction", "inbound")),

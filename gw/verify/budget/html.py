@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
-from gw.verify.budget.judge import PROMISE_MS, Line, kept
+from gw.bench.result import PROMISE_MS
+from gw.verify.budget.judge import Line, kept
 
 _WIDTH, _HEIGHT, _FOOT, _LEFT = 860, 220, 34, 56
 #: Logarithmic time axis from 5 us to 1 s.

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from gw.bench.result import PROMISE_MS
 from gw.verify.budget.chance import Base, holds_by_chance
 
-#: The golden rule.
-PROMISE_MS: Final = 1.0
 #: Lateness beyond the timer noise: an eighth of a 40 ms jitter buffer, a twentieth of the default lead.
 LATE_MS: Final = 5.0
 #: From a signed newcomer's webhook to its open stream, with strangers at the door.

@@ -40,7 +40,7 @@ from gw.verify.conversation.state import (
 from gw.verify.explorer import FREE, SURE, Step
 
 #: Longest time an owed answer may be without audio, a bounded request, or closing words.
-PROMISE_MS: Final = 1000
+OWED_MS: Final = 1000
 #: Timers beyond this time never come in a scenario, and past times beyond it are all alike.
 FAR_MS: Final = 600_000
 #: Wait that a rate limit asks for.
@@ -241,7 +241,7 @@ class _Moves:
         after = judge(self._scenario, Happening(None, self._truth, machine, out, bounded), truth)
         stalls = after.session == "ready" and after.active and after.sounded and not (after.called or after.cancelled)
         is_silent = self._silent_ms(self._truth, ms) > silence_ms(self._scenario)
-        if owed_ms > PROMISE_MS or is_silent or (stalls and after.waited_ms > self._rules.stall_ms):
+        if owed_ms > OWED_MS or is_silent or (stalls and after.waited_ms > self._rules.stall_ms):
             after = after._replace(broken=(*after.broken, NO_DEAD_AIR))
         self.found.append(Step(f"{label}{_text(out)}", _state(self._scenario, machine, after, faults), SURE))
 

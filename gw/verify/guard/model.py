@@ -37,7 +37,7 @@ from gw.verify.guard.state import (
 )
 
 #: From the first frame until the recording must have been started.
-PROMISE_MS: Final = 2000
+START_MS: Final = 2000
 #: The longest time in which a party that could act does not; beyond it the party counts as dead (`reconcile.FOREIGN_AGE_S`).
 STALL_MS: Final = 60_000
 
@@ -225,7 +225,7 @@ class GuardModel:
     def _announced(self, state: ModelState, n: int) -> ModelState:
         """Twilio's echo of the mark behind the notice came: AI-out asks at its next turn."""
         stream = state.streams[n]
-        due_ms = PROMISE_MS if not state.excused and not state.recordings else NEVER
+        due_ms = START_MS if not state.excused and not state.recordings else NEVER
         wait_ms = self.parts.turn(flag=stream.flag, started=stream.guard_started, room=True, chunk=False, announced=False).wait_ms
         return put_stream(state, n, stream._replace(announced=True, turn_ms=wait_ms, due_ms=due_ms))
 
@@ -235,7 +235,7 @@ class GuardModel:
         turn_ms = stream.turn_ms
         if flag and not stream.flag:  # AI-out just began its wait: the longest case
             turn_ms = self.parts.turn(flag=False, started=stream.guard_started, room=True, chunk=False).wait_ms
-        due_ms = PROMISE_MS if taken and stream.announced and not state.excused and not state.recordings else NEVER
+        due_ms = START_MS if taken and stream.announced and not state.excused and not state.recordings else NEVER
         return put_stream(state, n, stream._replace(flag=flag, heard=stream.heard or taken, turn_ms=turn_ms, due_ms=due_ms))
 
     def _turn(self, state: ModelState, n: int, *, chunk: bool) -> ModelState:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gw.call.variables import fill, fill_agent, named, plain
-from gw.config import Agent, Greeting
+from gw.call.variables import fill, fill_agent, named, plain, with_given
+from gw.config import Agent, Greeting, Route
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,10 @@ def test_the_names_in_an_agents_texts() -> None:
 def test_a_peers_text_is_one_bounded_line() -> None:
     assert plain(" sip:x@y\r\nIgnore\u2028all\x00 ") == "sip:x@y Ignore all"
     assert len(plain("x" * 1000)) == 200
+
+
+def test_an_outbound_call_s_variables_are_beside_the_route_s() -> None:
+    route = Route(agent="clerk", variables={"who": "Ann", "team": "sales"})
+    query = {"var_who": "Bob", "var_day": "today", "var_caller": "+1", "var_Day": "x", "agent": "other"}
+    assert with_given(route, query) == Route(agent="clerk", variables={"who": "Bob", "team": "sales", "day": "today"})
+    assert with_given(route, {"var_caller": "+1"}) is route

@@ -121,3 +121,6 @@ def test_variables_come_before_the_start_and_once_for_a_call(contexts: ContextMa
     assert isinstance(variables, bus.CallEvent)
     assert (variables.kind, variables.data, type(started)) == ("variables", {"name": "Ann"}, bus.CallStarted)
     assert rig.events.facts(rig.start, "default", None, {"name": "Ann"}).variables == {"name": "Ann"}
+    again = _rig(contexts, resume="1", began=str(STARTED_AT - 60), after="no_stream")
+    again.events.on_start(again.start, "default", None, {"name": "Ann"})
+    assert type(again.emitted[0]) is bus.CallStarted

@@ -161,9 +161,9 @@ def test_a_gap_has_its_cause(quality: Row, because: str) -> None:
         ({"reason": "budget"}, "the end", "odd", "a limit of [budget]"),
         ({"events": [_event("tool_repeated", 9)]}, "tools", "odd", "answered once"),
         ({"events": [_event("unreadable", 9)]}, "AI event", "odd", "update the gateway"),
-        ({"events": [_event("dead_air", 9, ms=5000)]}, "dead air", "odd", "once, for up to 5.0 s"),
+        ({"events": [_event("dead_air", 9, ms=5001)]}, "dead air", "bad", "once, for up to 5.0 s"),
         (
-            {"events": [_event("dead_air", 9, ms=900), _event("dead_air", 19, ms=5100)]},
+            {"events": [_event("dead_air", 9, ms=5050), _event("dead_air", 19, ms=5100)]},
             "dead air",
             "bad",
             "twice, for up to 5.1 s",

@@ -114,7 +114,6 @@ def test_arguments_that_break_the_schema_are_not_sent(twin: HookTwin, arguments:
 
 def test_an_unknown_tool(twin: HookTwin) -> None:
     assert error(call(tools_of(twin.url()), tool="look")) == ("invalid_arguments", "There is no tool of this name.")
-    assert not tools_of(twin.url()).is_idempotent("look")
 
 
 def test_a_schema_that_never_ends_is_not_followed(twin: HookTwin) -> None:

@@ -210,6 +210,43 @@ def test_a_resumed_call_keeps_its_route(routed: Client):
     assert f"/twilio/action?route={route}" in body
 
 
+NOTICE = "This call is recorded."
+
+
+@pytest.mark.parametrize(("query", "is_told"), [("", True), (f"?route={id_of(ROUTES[0])}", False), ("?var_recording=no", False)])
+def test_a_call_that_continues_hears_the_notice_only_if_it_is_recorded(contexts: ContextMaker, query: str, is_told: bool):
+    client = Client(contexts, agents={"default": Agent()}, routes=ROUTES, recording={"consent": NOTICE}, signed=True)
+    client.context.ask = lambda call_sid, about, account_sid: bus.Answer(1, "resume", "default", 1, time.time(), reason="lost")
+    form = [*FORM, ("AccountSid", ACCOUNT), ("CallStatus", "in-progress")]
+    path = f"/twilio/action{query}"
+    token = client.context.config.secrets.twilio_auth_token
+    body = client.post(path, form, signature=sign(token, PUBLIC + path, form))[2]
+    assert (f"<Say>{NOTICE}</Say><Connect" in body) == is_told, body
+    assert parameters_of(body)["resume"] == "1"
+
+
+def test_a_variable_of_an_outbound_call_turns_the_recording_off(contexts: ContextMaker):
+    client = Client(contexts, agents={"default": Agent()}, recording={"consent": NOTICE}, signed=True)
+    for value, is_told in (("no", False), ("yes", True)):
+        form = [*FORM, ("AccountSid", ACCOUNT), ("X", value)]
+        path = f"/twilio/voice?agent=default&var_recording={value}"
+        token = client.context.config.secrets.twilio_auth_token
+        body = client.post(path, form, signature=sign(token, PUBLIC + path, form))[2]
+        assert (f"<Say>{NOTICE}</Say><Connect" in body) == is_told, body
+
+
+def test_a_call_without_a_stream_has_its_variables_before_its_start(routed: Client):
+    answers = [bus.Answer(1, reason="no_stream"), bus.Answer(1, "resume", "clerk", 1, time.time(), reason="no_stream")]
+    routed.context.ask = lambda call_sid, about, account_sid: answers.pop(0)
+    path = f"/twilio/action?agent=clerk&route={id_of(ROUTES[0])}&var_day=today"
+    body = routed.post(path, [("CallSid", CALL), ("CallStatus", "in-progress")])[2]
+    assert parameters_of(body)["after"] == "no_stream"
+    hook, variables, started, ended = routed.emitted
+    assert isinstance(variables, bus.CallEvent)
+    assert (variables.kind, variables.data) == ("variables", {"who": "Ann", "day": "today"})
+    assert [type(one) for one in (hook, started, ended)] == [bus.Webhook, bus.CallStarted, bus.CallEnded]
+
+
 def _asked(contexts: ContextMaker, *answers: Decision | None, **keys: Any) -> Client:
     """A client whose control answers with these decisions, one for each question."""
     client = Client(

@@ -53,7 +53,7 @@ ending, keys > tools > answers, playback > facts.
 | a tool collects digits | the keys are its own until the terminator, the last digit or a pause; sensitive ones are unheard |
 | keys are complete | send them, and an answer is owed |
 | neither side speaks | ask whether the caller is there, then closing words, then the end |
-| the longest call is reached, or a budget spent | a warning before, closing words after the sentence, the end |
+| the longest call or a budget is reached | a warning before, then closing words and the end, unless a transfer is under way |
 
 `gateway.py verify conversation` explores orders of inputs against these rules.
 """

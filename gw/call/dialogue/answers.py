@@ -22,7 +22,7 @@ def may_ask(facts: Facts) -> bool:
 def ask(facts: Facts) -> None:
     """Request the owed answer."""
     assert facts.debt is not None
-    facts.asked, facts.ask_at = facts.debt, NEVER
+    facts.asked, facts.asked_insists, facts.ask_at = facts.debt, facts.insists, NEVER
     facts.response, facts.response_id = Response.REQUESTED, ""
     facts.has_audio = facts.has_tool = facts.has_new_tool = facts.survives = False
     facts.answer_by = facts.now + facts.rules.answer_ms
@@ -40,9 +40,10 @@ def owe(facts: Facts, prompt: Prompt, after_ms: int = 0, *, insists: bool = Fals
     facts.ask_at = max(facts.now + after_ms, ahead_at)
 
 
-def owe_only(facts: Facts, prompt: Prompt | None) -> None:
-    """Owe this and nothing else, immediately; None: nothing at all."""
-    facts.debt, facts.insists, facts.attempts = prompt, False, 0
+def owe_only(facts: Facts, prompt: Prompt | None, *, insists: bool = False) -> None:
+    """Owe this and nothing else, immediately; None: nothing at all. `insists`: an earlier response cannot pay it."""
+    facts.debt, facts.insists, facts.attempts = prompt, insists, 0
+    facts.survives = insists and facts.response in (Response.ACTIVE, Response.REQUESTED)
     facts.ask_at = NEVER if prompt is None else facts.now
 
 

@@ -55,6 +55,7 @@ def take_back(facts: Facts) -> None:
     facts.taken_back += facts.closing is Reason.AI_HANGUP
     facts.phase, facts.closing, facts.close_by = Phase.TALK, None, NEVER
     facts.has_spoken = facts.has_asked_goodbye = False
+    answers.owe_only(facts, None)
     facts.out.append(do.Note("goodbye_taken_back"))
 
 
@@ -62,13 +63,16 @@ def begin_closing(facts: Facts, reason: Reason, bound_ms: int) -> None:
     """Decide the end. Nothing is owed any more but last words, within `bound_ms` beyond the queued audio."""
     facts.phase, facts.closing, facts.has_spoken = Phase.CLOSING, reason, False
     answers.owe_only(facts, None)
-    for tool in facts.open_tools:
-        if facts.is_ready and tool.call_id not in facts.answered:
-            tools.answer_tool(facts, tool.call_id, "cancelled")
+    ended = tuple(tool for tool in facts.open_tools if not tools.has_left(facts, tool))
+    for tool in ended:
+        if tool.call_id not in facts.answered:
+            tools.pass_on(facts, tool.call_id, "cancelled")
     tools.close_collection(facts)
-    facts.open_tools = tuple(tool for tool in facts.open_tools if not facts.waits(tool))
+    facts.open_tools = tuple(tool for tool in facts.open_tools if tool not in ended or not facts.waits(tool))
     facts.tools_by = min((tool.by_ms for tool in facts.open_tools), default=NEVER)
-    facts.filling, facts.leaving, facts.left_for = "", "", None
+    facts.filling = ""
+    if facts.left_for is None:
+        facts.leaving = ""
     facts.keys, facts.keys_at = "", NEVER
     facts.close_by = max(facts.now, facts.heard_by if facts.plays else 0) + bound_ms
 
@@ -82,13 +86,19 @@ def fall_back(facts: Facts, reason: Reason) -> None:
     answers.clear_response(facts)
 
 
+def announce_limit(facts: Facts) -> None:
+    """Announce the end if a limit is reached. A call that leaves its stream is not held back for it."""
+    if facts.left_for is None and (facts.spent or facts.limit_at == NEVER):
+        announce_end(facts, Reason.BUDGET if facts.spent else Reason.DURATION_LIMIT)
+
+
 def announce_end(facts: Facts, reason: Reason) -> None:
     """Have the agent speak closing words, after the present sentence, then end."""
     if facts.phase is not Phase.TALK:
         return
     begin_closing(facts, reason, limits.CLOSING_MS)
     if facts.is_ready:
-        answers.owe_only(facts, Prompt.CLOSING)
+        answers.owe_only(facts, Prompt.CLOSING, insists=True)
 
 
 def on_answered_by(facts: Facts, event: given.AnsweredBy) -> None:
@@ -114,7 +124,7 @@ def on_answered_by(facts: Facts, event: given.AnsweredBy) -> None:
 
 
 def on_limit_at(facts: Facts) -> None:
-    announce_end(facts, Reason.DURATION_LIMIT)
+    """The call has lasted the longest time: `announce_limit` reads the timer."""
 
 
 def on_final_at(facts: Facts) -> None:
@@ -134,7 +144,6 @@ def on_budget_near(facts: Facts, _: given.BudgetNear) -> None:
 
 def on_budget_spent(facts: Facts, _: given.BudgetSpent) -> None:
     facts.spent = True
-    announce_end(facts, Reason.BUDGET)
 
 
 def on_stream_ended(facts: Facts, event: given.StreamEnded) -> None:

@@ -101,6 +101,7 @@ class Facts:
     response: Response = Response.NONE
     response_id: str = ""
     asked: Prompt | None = None  # the debt it was requested for
+    asked_insists: bool = False  # no other response pays that
     cut_requests: int = 0  # cancelled before the AI began them: it begins and ends them
     has_audio: bool = False
     has_tool: bool = False
@@ -144,7 +145,6 @@ class Facts:
     open_by: int = NEVER
     cut_at: int = NEVER
     judge_at: int = NEVER
-    resume_at: int = NEVER
     keys_at: int = NEVER
     tools_by: int = NEVER
     digits_at: int = NEVER

@@ -88,6 +88,7 @@ class Dialogue(Facts):
         return min(earliest, self.ask_at) if answers.may_ask(self) else earliest
 
     def _settle(self) -> None:
+        ending.announce_limit(self)
         if self.phase is Phase.CLOSING and ending.is_over(self):
             ending.end(self)
         if self.phase is Phase.ENDED:
@@ -159,7 +160,6 @@ _TIMERS: Final[dict[str, Callable[[Facts], None]]] = {
     "heard_by": playback.on_heard_by,
     "cut_at": speech.cut,
     "judge_at": speech.resume,
-    "resume_at": speech.resume,
     "keys_at": keys.send_keys,
     "tools_by": tools.on_tools_by,
     "digits_at": keys.on_digits_at,

@@ -91,7 +91,7 @@ def release(facts: Facts) -> None:
         facts.held_at = NEVER
         facts.out.append(do.ReleaseAudio())
     facts.floor = Floor.OPEN
-    facts.cut_at = facts.judge_at = facts.resume_at = NEVER
+    facts.cut_at = facts.judge_at = NEVER
 
 
 def discard(facts: Facts) -> None:

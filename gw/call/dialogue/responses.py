@@ -37,7 +37,7 @@ def _take_response(facts: Facts, response_id: str) -> None:
     if facts.open_tools:
         tools.yield_tools(facts)
     if facts.response is not Response.REQUESTED:
-        facts.asked, facts.survives = None, facts.insists
+        facts.asked, facts.survives = None, facts.insists and facts.debt is not None
     facts.response, facts.response_id = Response.ACTIVE, response_id
     facts.has_audio = facts.has_tool = facts.has_new_tool = False
     facts.cancel_by = NEVER
@@ -131,8 +131,9 @@ def on_create_refused(facts: Facts, event: given.CreateRefused) -> None:
         if facts.response is Response.CUT and not facts.response_id and not facts.cut_requests:
             answers.end_cut_response(facts)
     elif event.trouble is Trouble.CROSSED and facts.response is Response.ACTIVE:
-        if facts.insists and facts.asked is not None:  # the response that the AI began itself is not the answer
-            facts.debt, facts.survives = facts.debt or facts.asked, True
+        if facts.asked is not None and facts.asked_insists:  # the response that the AI began itself is not the answer
+            facts.debt, facts.insists, facts.survives = facts.debt or facts.asked, True, True
+            facts.asked, facts.has_spoken = None, False
     elif facts.response is Response.REQUESTED:
         answers.clear_response(facts)
         if event.trouble is Trouble.CROSSED:

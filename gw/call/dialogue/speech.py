@@ -19,7 +19,7 @@ def on_speech_started(facts: Facts, event: given.SpeechStarted) -> None:
         ending.take_back(facts)
     elif facts.rules.interruptions == "gateway" and facts.plays:
         playback.hold(facts)
-        facts.cut_at, facts.resume_at = facts.now + facts.rules.cut_after_ms, facts.now + facts.rules.resume_after_ms
+        facts.cut_at = facts.now + facts.rules.cut_after_ms
     else:
         cut(facts)
 
@@ -67,6 +67,8 @@ def _await_own_response(facts: Facts) -> None:
     """Owe an answer to a turn. The AI begins it itself, unless the gateway judges, with the results so far."""
     if facts.rules.interruptions == "gateway":
         answers.owe(facts, Prompt.ANSWER)
+        return
+    if facts.phase is not Phase.TALK:
         return
     has_result = facts.debt is not None and facts.insists
     facts.insists = facts.insists and bool(facts.sent_keys)

@@ -87,11 +87,15 @@ def yield_tools(facts: Facts) -> None:
             answer_tool(facts, tool.call_id, "yielded")
 
 
+def has_left(facts: Facts, tool: OpenTool) -> bool:
+    """Return whether control was asked to end the stream for this call."""
+    return tool.call_id == facts.leaving and facts.left_for is not None
+
+
 def cancel_tools(facts: Facts) -> None:
     """Give up the tools that an interruption ends."""
     for tool in facts.open_tools:
-        is_left = tool.call_id == facts.leaving and facts.left_for is not None
-        if facts.rules.tools[tool.name].cancels and facts.waits(tool) and not is_left:
+        if facts.rules.tools[tool.name].cancels and facts.waits(tool) and not has_left(facts, tool):
             close_tool(facts, tool)
             answer_tool(facts, tool.call_id, "cancelled")
             facts.out.append(do.CancelTool(tool.call_id))
@@ -111,6 +115,14 @@ def give_result(facts: Facts, call_id: str, result: ToolOutcome) -> None:
         answer_tool(facts, call_id, result)
 
 
+def pass_on(facts: Facts, call_id: str, result: ToolOutcome) -> None:
+    """Send the AI a result now, or once a session is ready."""
+    if facts.is_ready:
+        give_result(facts, call_id, result)
+    else:
+        facts.held_results = (*facts.held_results, (call_id, result))
+
+
 def on_tool_settled(facts: Facts, event: given.ToolSettled) -> None:
     """Pass on what control has for an open call; a late result has no effect."""
     for tool in facts.open_tools:
@@ -128,10 +140,7 @@ def on_tools_by(facts: Facts) -> None:
 def settle_tool(facts: Facts, tool: OpenTool, result: ToolOutcome) -> None:
     """Pass a result on as it comes. The answer waits for the other calls of its response, and for its end."""
     close_tool(facts, tool)
-    if facts.is_ready:
-        give_result(facts, tool.call_id, result)
-    else:
-        facts.held_results = (*facts.held_results, (tool.call_id, result))
+    pass_on(facts, tool.call_id, result)
     is_active = facts.response is Response.ACTIVE and facts.response_id == tool.response_id
     if is_active or (facts.waits(tool) and facts.awaits_tool(tool.response_id)):
         return

@@ -260,6 +260,22 @@ SPENT: Final = Scenario("a budget is spent", _TIMELESS, tools=("hang_up",), faul
 SPENT_JUDGED: Final = Scenario(
     "a budget is spent in a judged interruption", _JUDGED, tools=("hang_up",), faults=_faults("budget"), budget=1
 )
+SPENT_LEAVING: Final = Scenario(
+    "a budget is spent during a transfer",
+    _with_tools(transfer=_LEAVES),
+    turns=0,
+    tools=("transfer",),
+    faults=_faults("budget session"),
+    budget=2,
+)
+HANGS_UP_LEAVING: Final = Scenario(
+    "a goodbye during a transfer",
+    _with_tools(transfer=_LEAVES),
+    turns=0,
+    tools=("transfer", "hang_up"),
+    faults=_faults("unasked"),
+    budget=1,
+)
 RESUMED_TOOL: Final = Scenario(
     "a tool of an earlier stream",
     _TIMELESS._replace(resumes=True),
@@ -290,7 +306,18 @@ SCENARIOS: Final = (
     *(DIGITS, DIGITS_ELSEWHERE, DIGITS_SPOKEN_INTO, SECRET, SECRET_ENDS, SECRET_TWICE),
     *(NOTICED, NOTICED_ALONE, NOTICED_PROTECTED),
     *(ODD, UNREADABLE, UNREADABLE_SLOWLY, IDLE_CALLER, IDLE_FAILS, LONG_SPEECH),
-    *(LIMIT, LIMIT_IN_SPEECH, LIMIT_JUDGED, SPENT, SPENT_JUDGED, CLOSING_FAILS, ROLLOVER, WRONG_CLOCK),
+    *(
+        LIMIT,
+        LIMIT_IN_SPEECH,
+        LIMIT_JUDGED,
+        SPENT,
+        SPENT_JUDGED,
+        SPENT_LEAVING,
+        HANGS_UP_LEAVING,
+        CLOSING_FAILS,
+        ROLLOVER,
+        WRONG_CLOCK,
+    ),
 )
 
 #: Assumptions of the model, as much part of the proof as the states.

@@ -22,6 +22,7 @@ from gw.verify.conversation.state import (
     AS_HEARD,
     DIGITS,
     ENDS,
+    FAR_MS,
     GOODBYE,
     LIMIT_ANNOUNCED,
     NO_DEAD_AIR,
@@ -77,7 +78,7 @@ def judge(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
     if truth.silent_ms and not waits_in_silence(scenario, truth, step.machine):
         truth = truth._replace(silent_ms=0)
     if step.machine.phase is not Phase.TALK:
-        truth = truth._replace(typing=None, taken=None)
+        truth = truth._replace(typing=None, taken=None, unannounced=truth.unannounced or truth.session != "ready")
     if (truth.typing or step.before.typing or truth.taken or step.out) and digits.is_broken(
         scenario, step.before, step.out, truth
     ):
@@ -127,7 +128,7 @@ def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str
             (ENDS, machine.phase is not Phase.ENDED),
             (GOODBYE, waits and truth.queued),
             (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing)),
-            (TOOL_ONCE, answers_due and any(truth.answers.count(one) != 1 for one in truth.wanted)),
+            (TOOL_ONCE, answers_due and any(truth.answers.count(one) != 1 for one in truth.wanted if one != truth.leaves)),
         )
     speaks = isinstance(event, given.SpeechStarted)
     interrupts = speaks and machine.phase is Phase.TALK and truth.queued and not truth.held
@@ -136,7 +137,7 @@ def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str
         (NOT_OVER_THE_CALLER, is_uncut and int(truth.active[1:]) <= truth.cut_until),
         (NOT_OVER_THE_CALLER, interrupts and scenario.rules.interruptions != "none" and not truth.protect_ms),
         (NOT_OVER_THE_CALLER, _has_words(event) and step.before.judged and truth.queued and machine.phase is Phase.TALK),
-        (LIMIT_ANNOUNCED, truth.limited and machine.phase is Phase.TALK),
+        (LIMIT_ANNOUNCED, truth.limited and machine.phase is Phase.TALK and not truth.leaves),
         (LIMIT_ANNOUNCED, _is_protected(step.before) and speaks and (truth.held or not truth.queued)),
         (NOT_OVER_THE_CALLER, isinstance(event, given.ResponseStarted) and truth.speaking and is_uncut),
         (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing) and not truth.replaced),
@@ -237,6 +238,7 @@ def _create(scenario: Scenario, step: Happening, truth: Truth, command: do.Creat
         owed_ms=min(truth.owed_ms, 0),
         waited_ms=0,
         closing_asked=truth.closing_asked or is_last,
+        words_from=truth.responses + 1 if is_last else truth.words_from,
         goodbyes=truth.goodbyes + (prompt is Prompt.GOODBYE),
         prompts=truth.prompts + (prompt is Prompt.ARE_YOU_THERE),
         idle_asked=prompt is Prompt.ARE_YOU_THERE,
@@ -250,6 +252,7 @@ def _create(scenario: Scenario, step: Happening, truth: Truth, command: do.Creat
         (SESSION_LIVES, truth.wait_ms > 0),
         (NO_DEAD_AIR, truth.lasting),
         (LIMIT_ANNOUNCED, is_last and truth.queued),
+        (LIMIT_ANNOUNCED, prompt is Prompt.CLOSING and bool(truth.leaves)),
         (LIMIT_ANNOUNCED, is_idle and (before.open_tools or before.queued or before.speaking)),
         (LIMIT_ANNOUNCED, prompt is Prompt.ARE_YOU_THERE and (truth.open_tools or truth.queued)),
         (LIMIT_ANNOUNCED, truth.prompts > scenario.rules.idle_prompts),
@@ -284,7 +287,7 @@ def _play(scenario: Scenario, step: Happening, truth: Truth, __: do.Play, broken
     if number >= truth.owed_from:
         truth = truth._replace(unanswered_keys=False)
     truth = truth._replace(idle_asked=False)
-    worded = truth.worded or truth.closing_asked or truth.hang_up
+    worded = truth.worded or truth.hang_up or (truth.closing_asked and number >= truth.words_from)
     return truth._replace(
         queued=True, unconfirmed=False, starved=False, worded=worded, owed_ms=-1 if number >= truth.owed_from else truth.owed_ms
     )
@@ -321,8 +324,8 @@ def _interrupt(_: Scenario, step: Happening, truth: Truth, command: do.Interrupt
     return truth._replace(queued=False, starved=False, worded=False, cut_until=truth.responses, unanswered_keys=False)
 
 
-def _release(scenario: Scenario, _: Happening, truth: Truth, __: do.ReleaseAudio, broken: list[str]) -> Truth:
-    if truth.speaking and truth.queued and scenario.rules.cut_after_ms <= scenario.rules.resume_after_ms:
+def _release(_: Scenario, __: Happening, truth: Truth, ___: do.ReleaseAudio, broken: list[str]) -> Truth:
+    if truth.speaking and truth.queued:
         broken.append(NOT_OVER_THE_CALLER)
     return truth._replace(held=False)
 
@@ -336,6 +339,8 @@ def _tool_output(scenario: Scenario, step: Happening, truth: Truth, command: do.
         broken.append(DIGITS)
     if result == "cancelled" and step.machine.phase is Phase.TALK and do.CancelTool(call_id) not in step.out:
         broken.append(TOOL_ONCE)
+    if call_id == truth.leaves and not is_due:
+        broken.append(STREAM_IS_NOT_CALL)  # control still ends the stream
     if result == "yielded" and not _yields(scenario, step, truth, call_id):
         broken.append(TOOL_ONCE)
     if result == "ok":
@@ -447,7 +452,7 @@ def _note(_: Scenario, step: Happening, truth: Truth, command: do.Note, broken: 
         return truth._replace(session="gone") if step.machine.phase is Phase.CLOSING else truth
     if command.name == "goodbye_taken_back":
         again = truth.taken_back + truth.hang_up
-        if again > MAX_TAKEN_BACK:
+        if again > MAX_TAKEN_BACK or (truth.limited and not truth.leaves):
             broken.append(GOODBYE)
         return truth._replace(hang_up=False, closing_asked=False, worded=False, taken_back=again)
     return truth
@@ -469,6 +474,7 @@ def _end(scenario: Scenario, step: Happening, truth: Truth, end: do.End, broken:
     is_decided = truth.hang_up or truth.closing_asked or reason is Reason.FALLBACK_GOODBYE
     is_idle, is_hang_up = reason is Reason.IDLE_LIMIT, reason is Reason.AI_HANGUP
     may_take_back = truth.taken_back < MAX_TAKEN_BACK and step.machine.is_ready and not truth.limited
+    may_ask = truth.session == "ready" and not (truth.unannounced or truth.lasting or step.bounded or step.comes_from_outside)
     was_asked = truth.worded or truth.closing_asked or truth.active
     rules = (
         (STREAM_IS_NOT_CALL, isinstance(event, given.StreamEnded) and reason is not event.reason and not is_decided),
@@ -480,6 +486,8 @@ def _end(scenario: Scenario, step: Happening, truth: Truth, end: do.End, broken:
         (LIMIT_ANNOUNCED, is_idle and truth.prompts < scenario.rules.idle_prompts),
         (LIMIT_ANNOUNCED, reason is Reason.FALLBACK_GOODBYE and truth.closing_asked),
         (LIMIT_ANNOUNCED, (is_idle or reason in _LIMITS) and not end.speak and not truth.closing_asked),
+        (LIMIT_ANNOUNCED, (is_idle or reason in _LIMITS) and end.speak and not truth.closing_asked and may_ask),
+        (LIMIT_ANNOUNCED, reason is Reason.DURATION_LIMIT and scenario.rules.max_call_ms >= FAR_MS),
         (
             LIMIT_ANNOUNCED,
             reason is Reason.DURATION_LIMIT and scenario.rules.warn_ms and not truth.warned and step.machine.is_ready,

@@ -24,6 +24,7 @@ from gw.verify.conversation import digits
 from gw.verify.conversation.laws import Happening, judge, silence_ms, waits_in_silence
 from gw.verify.conversation.state import (
     ENDS,
+    FAR_MS,
     NO_DEAD_AIR,
     NOT_OVER_THE_CALLER,
     SESSION_LIVES,
@@ -41,8 +42,6 @@ from gw.verify.explorer import FREE, SURE, Step
 
 #: Longest time an owed answer may be without audio, a bounded request, or closing words.
 OWED_MS: Final = 1000
-#: Timers beyond this time never come in a scenario, and past times beyond it are all alike.
-FAR_MS: Final = 600_000
 #: Wait that a rate limit asks for.
 _LIMIT_MS: Final = 4000
 #: Time that is left to a tool of an earlier stream.
@@ -320,6 +319,8 @@ class _Moves:
             crossed = refused(truth)
             if truth.insists:
                 crossed = crossed._replace(owed_from=max(crossed.owed_from, truth.responses + 1))
+            if truth.closing_asked and not truth.hang_up:
+                crossed = crossed._replace(worded=False, words_from=truth.responses + 1)
             self._add("AI: refused, a response is active", given.CreateRefused(Trouble.CROSSED), crossed, kind=SURE)
         elif truth.creates:
             for name, trouble, wait_ms in _REFUSALS:

@@ -8,6 +8,9 @@ from gw.call.dialogue import commands as do
 from gw.call.dialogue.rules import Rules
 from gw.call.digits import Asked
 
+#: Timers beyond this time never come in a scenario, and past times beyond it are all alike.
+FAR_MS: Final = 600_000
+
 NO_DEAD_AIR: Final = "1 no dead air: who is owed an answer gets one, or words"
 NOT_OVER_THE_CALLER: Final = "2 the AI does not speak while the caller does"
 AS_HEARD: Final = "3 the AI's history is what the caller heard"
@@ -112,6 +115,7 @@ class Truth(NamedTuple):
     worded: bool = False  # the agent's closing words were queued
     unconfirmed: bool = False  # no report came that the closing words were heard
     closing_asked: bool = False
+    words_from: int = 0  # closing words of a limit come in this response or a later one
     hang_up: bool = False  # the agent hung up, and nothing took that back
     taken_back: int = 0
     unreadable: tuple[int, ...] = ()  # times before now, within the window
@@ -135,7 +139,8 @@ class Truth(NamedTuple):
     dead: bool = False  # no party does anything any more
     excused: bool = False  # a session may be replaced: it failed, or gave no sign
     broken: tuple[str, ...] = ()
-    limited: bool = False  # the longest call is over
+    limited: bool = False  # the longest call is over, or the budget is spent
+    unannounced: bool = False  # no session was ready to announce the end: Twilio speaks
     party: str = ""  # by Twilio's first verdict
     ended: str = ""
 

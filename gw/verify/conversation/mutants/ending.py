@@ -40,8 +40,14 @@ MUTANTS: Final = mutants(
         Row("a judged interruption drops the limit", check.LIMIT_JUDGED, " or not may_take_back(facts)", ""),
     ),
     begin_closing=(
-        Row("the end leaves a call open", check.TOOLS, 'tools.answer_tool(facts, tool.call_id, "cancelled")'),
+        Row("the end leaves a call open", check.TOOLS, 'tools.pass_on(facts, tool.call_id, "cancelled")'),
         Row("the caller stays concealed while the call ends", check.SECRET_ENDS, "tools.close_collection(facts)"),
+        Row(
+            "a call that leaves its stream is answered as cancelled",
+            check.HANGS_UP_LEAVING,
+            "if not tools.has_left(facts, tool)",
+            "",
+        ),
     ),
     on_answered_by=(
         Row("a second verdict cuts a person off", check.MACHINE_JUDGED, "if facts.party", 'if facts.party not in ("", "person")'),
@@ -66,24 +72,22 @@ MUTANTS: Final = mutants(
         ),
         Row("a request under way holds up the end of a machine's call", check.MACHINE_TOOL, "answers.cancel_request(facts)"),
     ),
-    on_limit_at=(
+    announce_limit=(
+        Row("a limit ends a call that leaves its stream", check.SPENT_LEAVING, "facts.left_for is", "True or facts.left_for is"),
+        Row("a spent budget is ignored", check.SPENT, "(facts.spent or facts.limit_at == NEVER)", "facts.limit_at == NEVER"),
+        Row("the longest call has no end", check.LIMIT, "(facts.spent or facts.limit_at == NEVER)", "facts.spent"),
+        Row("a spent budget is reported as the longest call", check.SPENT, "Reason.BUDGET if facts.spent else ", ""),
+    ),
+    announce_end=(
         Row(
-            "the longest call ends in mid-sentence",
+            "a limit ends the call in mid-sentence",
             check.LIMIT,
-            "announce_end(facts, Reason.DURATION_LIMIT)",
-            "facts.closing = Reason.DURATION_LIMIT; facts.has_spoken = True; end(facts)",
+            "begin_closing(facts, reason, limits.CLOSING_MS)",
+            "facts.closing, facts.has_spoken = reason, True; end(facts)",
         ),
+        Row("an answer under way counts as the closing words", check.SPENT, ", insists=True", ""),
     ),
     on_warn_at=(Row("the end of the longest call is not announced", check.LIMIT, "facts.out.append(do.WarnOfEnd())"),),
-    on_budget_spent=(
-        Row(
-            "a spent budget ends in mid-sentence",
-            check.SPENT,
-            "announce_end(facts, Reason.BUDGET)",
-            "facts.closing = Reason.BUDGET; facts.has_spoken = True; end(facts)",
-        ),
-        Row("a spent budget is ignored", check.SPENT, "announce_end(facts, Reason.BUDGET)"),
-    ),
     on_stream_ended=(
         Row("a broken stream counts as a hang-up", check.ODD, "closing = event.reason", "closing = Reason.CALLER_HANGUP"),
         Row("a stream's end does not end", check.ODD, "end(facts, hung_up=event.reason is Reason.CALLER_HANGUP)"),

@@ -82,7 +82,11 @@ MUTANTS: Final = mutants(
     ),
     on_create_refused=(
         Row("a refused request is ignored", check.FAILURES, "_retry(facts, event.trouble, event.wait_ms)"),
-        Row("a crossed answer pays for keys", check.KEYS, "facts.debt, facts.survives = facts.debt or facts.asked, True"),
+        Row(
+            "a crossed answer pays for keys",
+            check.KEYS,
+            "facts.debt, facts.insists, facts.survives = facts.debt or facts.asked, True, True",
+        ),
     ),
     on_answer_by=(
         Row(

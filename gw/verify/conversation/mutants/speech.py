@@ -11,7 +11,7 @@ from gw.verify.conversation.mutants.defects import Row, mutants
 MUTANTS: Final = mutants(
     speech,
     on_speech_started=(
-        Row("long speech does not cut", check.JUDGED, "resume_at = facts.now + facts.rules.cut_after_ms,", "resume_at = NEVER,"),
+        Row("long speech does not cut", check.JUDGED, "facts.cut_at = facts.now + facts.rules.cut_after_ms"),
         Row("a protected greeting is interrupted", check.PROTECTED, "or facts.protect_by != NEVER", ""),
     ),
     cut=(
@@ -38,6 +38,14 @@ MUTANTS: Final = mutants(
         Row("a judged interruption is never decided", check.JUDGED, "facts.now + limits.JUDGE_MS", "NEVER"),
         Row("a pause outlasts a short sound", check.JUDGED, "        playback.release(facts)\n", ""),
         Row("words of a short sound come too late", check.JUDGED, "JUDGED, facts.now + limits.JUDGE_MS", "OPEN, NEVER"),
+    ),
+    _await_own_response=(
+        Row(
+            "the answer to speech while closing counts as the closing words",
+            check.SPENT,
+            "if facts.phase is not Phase.TALK:",
+            "if False:",
+        ),
     ),
     on_caller_text=(
         Row("words resume the agent", check.JUDGED, "cut(facts)\n        answers.owe(facts, Prompt.ANSWER)", "resume(facts)"),

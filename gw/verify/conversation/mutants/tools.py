@@ -50,12 +50,13 @@ MUTANTS: Final = mutants(
     cancel_tools=(
         Row("an interrupted tool continues", check.CANCELLED, "facts.out.append(do.CancelTool(tool.call_id))"),
         Row("an interruption ends every tool", check.TWO_TOOLS_SPOKEN_INTO, "facts.rules.tools[tool.name].cancels and ", ""),
-        Row("a transfer under way is cancelled", check.LEAVING, " and not is_left", ""),
+        Row("a transfer under way is cancelled", check.LEAVING, " and not has_left(facts, tool)", ""),
     ),
     give_result=(
         Row("the result from the background is a second output", check.BACKGROUND_LATE, "call_id in facts.answered:", "False:"),
         Row("the result from the background is lost", check.BACKGROUND, "facts.out.append(do.ToolResult(call_id, result))"),
     ),
+    pass_on=(Row("a result is kept for the next session and sent now too", check.TOOL_ELSEWHERE, "else:", "if True:"),),
     on_tools_by=(
         Row("a tool that is never settled stays open", check.LATE_RESULTS, 'settle_tool(facts, tool, "unknown_outcome")'),
     ),
@@ -66,7 +67,6 @@ MUTANTS: Final = mutants(
             "answers.owe(facts, Prompt.ANSWER, min(own_ms, limits.AFTER_TOOL_MS), insists=True)",
         ),
         Row("a late result is sent", check.LATE_RESULTS, "close_tool(facts, tool)"),
-        Row("a result is kept for the next session and sent now too", check.TOOL_ELSEWHERE, "else:", "if True:"),
         Row(
             "an answer does not wait for its response's other calls",
             check.TWO_TOOLS,
@@ -74,7 +74,7 @@ MUTANTS: Final = mutants(
             "False",
         ),
         Row("an answer to results does not wait for the response that calls", check.TWO_TOOLS, "is_active or ", ""),
-        Row("a result is kept from the AI", check.TOOLS, "give_result(facts, tool.call_id, result)"),
+        Row("a result is kept from the AI", check.TOOLS, "pass_on(facts, tool.call_id, result)"),
         Row("a sentence for a tool counts as the answer", check.FILLER, "AFTER_TOOL_MS), insists=True)", "AFTER_TOOL_MS))"),
     ),
     may_leave=(

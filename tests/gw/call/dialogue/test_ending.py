@@ -290,10 +290,70 @@ def test_a_decided_end_ends_what_waited_for_a_quiet_moment() -> None:
     talk = Talk(Rules(tools={"transfer": ToolRules(leaves=Reason.TRANSFERRED)}))
     talk.greet()
     talk.on(given.Key("1"), given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "transfer"))
-    talk.machine.filling, talk.machine.left_for = "lookup", Reason.TRANSFERRED
+    talk.machine.filling = "lookup"
     talk.on(given.BudgetSpent())
     assert (talk.machine.leaving, talk.machine.left_for, talk.machine.keys, talk.machine.filling) == ("", None, "", "")
     assert talk.machine.keys_at == talk.machine.tools_by == NEVER
+
+
+def _leaving() -> Talk:
+    """A call whose transfer control was asked for."""
+    talk = Talk(Rules(tools={"transfer": ToolRules(timeout_ms=6000, leaves=Reason.TRANSFERRED)}))
+    talk.greet()
+    asked = talk.on(given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "transfer"), given.ResponseDone("r1"))
+    assert asked == [do.WantTool("t1")]
+    return talk
+
+
+def test_a_limit_waits_for_a_call_that_leaves_its_stream() -> None:
+    talk = _leaving()
+    assert talk.on(given.BudgetSpent()) == []
+    assert talk.on(given.StreamEnded(Reason.CALLER_HANGUP)) == [do.End(Reason.TRANSFERRED, False)]
+    refused = _leaving()
+    refused.on(given.BudgetSpent())
+    assert refused.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled"), do.Create(Prompt.CLOSING)]
+
+
+def test_who_hangs_up_or_falls_back_during_a_transfer_leaves_for_it() -> None:
+    talk = _leaving()
+    talk.on(given.ResponseStarted("r2"), given.ToolCall("r2", "t2", "hang_up"))
+    assert talk.on(given.StreamEnded(Reason.CALLER_HANGUP)) == [do.End(Reason.TRANSFERRED, False)]
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_words_that_began_before_a_limit_are_not_its_closing_words(starts: bool) -> None:
+    talk = Talk()
+    assert do.Create(Prompt.GREETING) in talk.on(given.SessionReady())
+    if starts:
+        talk.on(given.ResponseStarted("r1"), given.Audio("r1", 1000))
+    talk.on(given.BudgetSpent(), given.ResponseStarted("r1"), given.Audio("r1", 1000), given.ResponseDone("r1"))
+    assert talk.on(given.HeardOut()) == [do.Create(Prompt.CLOSING)]
+    talk.on(given.ResponseStarted("r2"), given.Audio("r2", 1000), given.ResponseDone("r2"))
+    assert talk.on(given.HeardOut()) == [do.End(Reason.BUDGET, False)]
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_an_answer_that_crosses_the_request_for_closing_words_is_not_these(is_late: bool) -> None:
+    """`is_late`: the AI's answer has begun to sound when its refusal comes."""
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 1000), given.ResponseDone("r1"), given.HeardOut())
+    assert talk.on(given.BudgetSpent()) == [do.Create(Prompt.CLOSING)]
+    talk.on(given.ResponseStarted("r2"))
+    crossing = [given.CreateRefused(Trouble.CROSSED), given.Audio("r2", 1000)]
+    talk.on(*(reversed(crossing) if is_late else crossing), given.ResponseDone("r2"))
+    assert talk.on(given.HeardOut()) == [do.Create(Prompt.CLOSING)]
+    talk.on(given.ResponseStarted("r3"), given.Audio("r3", 1000), given.ResponseDone("r3"))
+    assert talk.on(given.HeardOut()) == [do.End(Reason.BUDGET, False)]
+
+
+def test_an_answer_to_speech_while_closing_is_not_the_closing_words() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 1000), given.BudgetSpent(), given.ResponseDone("r1"))
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+    talk.on(given.ResponseStarted("r2"), given.Audio("r2", 1000), given.ResponseDone("r2"))
+    assert talk.on(given.HeardOut()) == [do.Create(Prompt.CLOSING)]
 
 
 def test_the_verdict_ends_a_judged_interruption() -> None:

@@ -462,9 +462,19 @@ def test_an_answer_that_insists_is_owed_behind_the_response_that_crossed_its_req
     talk = Talk()
     talk.greet()
     talk.on(given.ResponseStarted("r1"))
-    talk.machine.asked, talk.machine.insists, talk.machine.debt = Prompt.ANSWER, True, debt
+    talk.machine.asked, talk.machine.asked_insists, talk.machine.debt = Prompt.ANSWER, True, debt
     talk.on(given.CreateRefused(Trouble.CROSSED))
     assert (talk.machine.debt, talk.machine.survives) == (debt or Prompt.ANSWER, True)
+
+
+def test_a_response_that_the_ai_continues_with_pays_for_what_an_earlier_debt_insisted_on() -> None:
+    """Else the caller hears two answers after an approval."""
+    talk = Talk(Rules(tools={"mcp": ToolRules(timeout_ms=60_000, yields=True)}))
+    talk.greet()
+    talk.on(given.Key("1"), given.Key("#"), given.ResponseStarted("r1"), given.ToolCall("r1", "t1", "mcp"))
+    talk.on(given.ResponseDone("r1"))
+    talk.on(given.ResponseStarted("r2"), given.Audio("r2", 1000), given.ResponseDone("r2"))
+    assert talk.machine.debt is None
 
 
 def test_a_call_moves_the_bound_of_its_response_and_a_repeated_one_is_not_new() -> None:

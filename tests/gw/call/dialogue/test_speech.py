@@ -171,14 +171,6 @@ def test_who_interrupts_drops_the_late_audio_of_ended_responses_and_is_owed_no_a
     assert (talk.machine.sent_keys, talk.machine.prompts) == ("", 0)
 
 
-def test_a_long_sound_without_words_is_noise() -> None:
-    talk = Talk(Rules(interruptions="gateway", cut_after_ms=9000, resume_after_ms=2000))
-    talk.greet()
-    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 8000), given.SpeechStarted("c1"))
-    assert talk.wait(2000) == [do.DeleteItem("c1"), do.ReleaseAudio()]
-    assert not talk.machine.speaks
-
-
 @pytest.mark.parametrize(
     ("debt", "insisted", "sent_keys", "expected"),
     [

@@ -22,6 +22,7 @@ from gw.twin import speech
 from gw.twin.ai.ledger import AiLedger
 from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin
+from gw.twin.twilio.dial import Callee
 from gw.twin.twilio.stream import CallPlan
 from tests.calls.conftest import World
 from tests.calls.hearing import check_uplink
@@ -57,6 +58,7 @@ class Case(NamedTuple):
     label: str = ""
     says: tuple[bytes, ...] = murmur(12.0)
     agent: dict[str, Any] = {}
+    rest: str = ""  # Twilio's fault at each update of the call
 
 
 #: The leg breaks in the middle of the greeting; the next one works.
@@ -84,6 +86,13 @@ IN_A_QUESTION: Final = {
         (WAITING.with_fault("reset", deltas=0), OK), label="lost", says=ASKS, agent={"greeting": "", "transcription_model": ""}
     ),
 }
+
+
+def transferred(rest: str = "") -> Case:
+    agent = {"fallback": "transfer", "transfer_to": NUMBER}
+    return Case((AiScript(fault="refuse_401"),), "fallback_transfer", says=murmur(20.0), agent=agent, rest=rest)
+
+
 PERMANENT: Final = {
     "wrong_key": Case((breaking("reset"), AiScript(fault="refuse_401")), "fallback_goodbye", says=murmur(20.0)),
     "always_refused": Case((REFUSED,), "fallback_goodbye", says=murmur(20.0)),
@@ -91,12 +100,9 @@ PERMANENT: Final = {
     "no_name": Case((OK,), "fallback_goodbye", says=murmur(20.0), agent={"base_url": f"ws://{'a' * 70}.example/"}),
     "too_many_words": Case((AiScript(fault="rate_limited"),), "fallback_goodbye", says=murmur(20.0)),
     "no_words": Case((AiScript(fault="refuse_401"),), "ai_refused", says=murmur(20.0), agent={"goodbye": ""}),
-    "transferred": Case(
-        (AiScript(fault="refuse_401"),),
-        "fallback_transfer",
-        says=murmur(20.0),
-        agent={"fallback": "transfer", "transfer_to": NUMBER},
-    ),
+    "transferred": transferred(),
+    "transfer_done": transferred("503_with_effect"),
+    "transfer_not_done": transferred("503"),
 }
 OTHERS: Final = {
     # One delta lasts 1.2 s at most, and the holding sound comes 0.9 s later; the pauses before five attempts last 2.5 s at least.
@@ -133,9 +139,12 @@ def scripts() -> Callable[[int, str], AiScript]:
 
 def _place_calls(world: World, outcome: Outcome) -> None:
     place_good(world, outcome)
+    world.twilio.callees[NUMBER] = Callee(after_s=3.0)  # rings for longer than a retry would wait
     for name, case in CASES.items():
         plan = CallPlan(agent=name, speech=case.says, max_s=scaled(40))
-        outcome.calls[name] = world.twilio.place(plan)
+        outcome.calls[name] = call = world.twilio.place(plan)
+        if case.rest:
+            world.twilio.rest.fail(case.rest, 1000, call.call_sid, "call_update")  # type: ignore[arg-type]
         gevent.sleep(0.01)
     for name, call in outcome.calls.items():
         assert name == "good" or call.wait(scaled(45)), f"{name} did not end"
@@ -282,10 +291,13 @@ def test_no_goodbye_is_spoken_without_a_text(outcome: Outcome) -> None:
     assert outcome.calls["no_words"].spoken == []
 
 
-def test_without_an_ai_the_caller_is_transferred(outcome: Outcome) -> None:
-    call = outcome.calls["transferred"]
+@pytest.mark.parametrize(("name", "status"), [("transferred", 200), ("transfer_done", 503), ("transfer_not_done", 503)])
+def test_without_an_ai_the_caller_is_transferred(outcome: Outcome, name: str, status: int) -> None:
+    """The number is dialled once, whatever Twilio did before it answered: by REST, or by the answer to the action webhook."""
+    call = outcome.calls[name]
     assert call.dialled == [NUMBER]
-    assert ("POST", f"/2010-04-01/Accounts/{call.account_sid}/Calls/{call.call_sid}.json", 200) in outcome.seen["requests"]
+    path = f"/2010-04-01/Accounts/{call.account_sid}/Calls/{call.call_sid}.json"
+    assert [request for request in outcome.seen["requests"] if request[1] == path] == [("POST", path, status)]
 
 
 def test_each_replaced_leg_is_counted(outcome: Outcome) -> None:

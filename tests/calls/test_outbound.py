@@ -158,8 +158,9 @@ def test_nothing_is_dialled_outside_the_hours_of_the_callee(world: WorldMaker, t
     with world(AiScript(), outbound=rules(tmp_path, hours="11:00-14:00", voicemail="")) as w:
         w.twilio.callee_of = lambda number, before: CallPlan(answer="failed")
         operator = AdminClient(w.gateway.config.ops.admin_socket, scaled(10.0))
-        lines = [{"n": 2, "to": "+15550000001", "agent": "default", "zone": zone}]
+        lines: list[dict[str, Any]] = [{"n": 2, "to": "+15550000001", "agent": "default", "zone": zone}]
         lines.append({"n": 3, "to": "+15550000002", "agent": "default", "zone": "UTC" if not 9 <= hour <= 14 else "Etc/GMT+10"})
+        lines[0]["variables"] = {"name": "Anna Smith"}
         operator.request("list_open", list_id="0123456789ab", name="a.csv", caller=CALLER, total=2)
         operator.request("list_add", list_id="0123456789ab", lines=lines)
         operator.request("list_run", list_id="0123456789ab", begin=True)
@@ -168,6 +169,9 @@ def test_nothing_is_dialled_outside_the_hours_of_the_callee(world: WorldMaker, t
         answer = operator.request("list_run", list_id="0123456789ab")
         assert list(w.twilio.placed) == ["+15550000001"]
         assert answer["next_at"] > time.time() + 600
+        w.gateway.until(lambda: "list_add" in str(operator.request("audit")), "the acts are stored")
+        assert "lines=[entries: 2]" in str(operator.request("audit"))
+        assert "Anna" not in str(operator.request("audit")), "`calls forget` does not reach the audit"
 
 
 def test_a_single_call_has_variables_and_is_awaited(world: WorldMaker, tmp_path: Path) -> None:

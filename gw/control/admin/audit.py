@@ -1,16 +1,18 @@
 """Records the acts of operators: one log line and one event each.
 
 An event of kind `operator` belongs to the act's call, if there is one. It passes through the spool into the store, so it
-is kept while the store is away. Telephone numbers are masked.
+is kept while the store is away. The acts of no call and the log are out of reach of `calls forget`: telephone numbers and users
+of SIP addresses are masked; of lists, variables and texts only the size is recorded.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from gevent.lock import BoundedSemaphore
 
@@ -24,6 +26,10 @@ log = logging.getLogger(__name__)
 
 #: Longest record of a request's fields.
 MAX_CHARS: Final = 500
+#: Fields with free text about a person.
+_TEXTS: Final = frozenset({"summary"})
+#: The user of a SIP address.
+_SIP_USER: Final = re.compile(r"\b(sips?):[^\s@]+@")
 
 
 class Audit:
@@ -61,5 +67,13 @@ class Audit:
 
 
 def summary(fields: Fields) -> str:
-    """Return a request's fields as bounded text with masked numbers: `call_sid=CA0 to=+1555***4567`."""
-    return mask_numbers(" ".join(f"{name}={value}" for name, value in fields.items()))[:MAX_CHARS]
+    """Return a request's fields as bounded text without personal data: `call_sid=CA0 to=+1555***4567 variables=[entries: 2]`."""
+    text = " ".join(f"{name}={_shown(name, value)}" for name, value in fields.items())
+    return _SIP_USER.sub(r"\1:***@", mask_numbers(text))[:MAX_CHARS]
+
+
+def _shown(name: str, value: Any) -> str:
+    """Return a field's value, or the size of one with many parts and of a text."""
+    if isinstance(value, list | dict):
+        return f"[entries: {len(value)}]"
+    return f"[characters: {len(value)}]" if name in _TEXTS and isinstance(value, str) else str(value)

@@ -1,8 +1,9 @@
 """Removes one call everywhere: store, spool, its file, and on request its recordings at Twilio.
 
 Twilio comes first: its recordings can only be found by the row, and a refusal there leaves everything in place. Forwarding
-pauses meanwhile, so that no batch under way writes the call again. A call that is alive, or whose recording is not finished, is
-refused.
+pauses meanwhile, so that no batch under way writes the call again. Files are deleted before the row, which names them, and again
+after it. A download that completes later finds no row and deletes its file (`recordings`). A call that is alive, or whose
+recording is not finished, is refused.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Erased(msgspec.Struct, frozen=True):
     store: dict[str, int]  # rows removed, by table
     spool: ErasedSpool
     twilio: list[str]  # recordings deleted there
-    file: str  # deleted here; empty without one
+    file: str  # deleted here, or the part of a broken download; empty without one
     remains: list[str]  # sentences
 
 
@@ -49,16 +50,19 @@ class Erasure:
         recordings: Recordings,
         files: MediaFiles,
         *,
-        machine: str,
+        gateway: str,
+        fetches: bool,
         is_owned: Callable[[str], bool],
     ) -> None:
+        """`gateway`: this one's id. `fetches`: whether recordings are downloaded."""
         self._store = store
         self._spool = spool
         self._forwarder = forwarder
         self._accounts = accounts
         self._recordings = recordings
         self._files = files
-        self._machine = machine
+        self._gateway = gateway
+        self._fetches = fetches
         self._is_owned = is_owned
 
     def erase(self, call_sid: str, *, twilio: bool) -> Erased:
@@ -68,13 +72,18 @@ class Erasure:
         deleted = self._delete_at_twilio(call_sid, row) if twilio else []
         if not twilio and row is not None and row.recording_sid and row.state == "completed" and row.deleted_at is None:
             remains.append(f"Twilio has the recording {row.recording_sid}: delete it there")
-        file = self._delete_file(row, remains)
+        files: list[Path] = []
         with self._forwarder.paused():
+            row = self._store.recording(call_sid)  # again: it may have a file by now
+            if row is not None:
+                files += self._delete_files(row, remains)
             erased = self._spool.erase(call_sid)
             removed = self._store.forget(call_sid)
+        if row is not None:
+            files += self._files.discard(row)  # a download may have completed between
         if corrupt := self._spool.corrupt_files():
             remains.append(f"{corrupt} corrupt spool files in var_dir may name the call")
-        return Erased(call_sid, removed, erased, deleted, file, remains)
+        return Erased(call_sid, removed, erased, deleted, str(files[0]) if files else "", remains)
 
     def _removable(self, call_sid: str) -> RecordingRow | None:
         """Return the row of the call's recording. Raises CommandError for a call that is not over."""
@@ -110,11 +119,19 @@ class Erasure:
             self._store.update_recording(call_sid, deleted_at=time.time())
         return deleted
 
-    def _delete_file(self, row: RecordingRow | None, remains: list[str]) -> str:
-        """Delete the call's file if it is on this machine. Returns its path."""
-        if row is None or not row.file:
-            return ""
-        if not self._files.remove(Path(row.file)):
+    def _delete_files(self, row: RecordingRow, remains: list[str]) -> list[Path]:
+        """Delete the recording's file and the part of a broken download, if they are on this machine. Returns their paths."""
+        deleted = self._files.discard(row)
+        if row.file and Path(row.file) not in deleted:
             remains.append(f"{row.fetched_by} downloaded the recording to {row.file}: it is not on this machine")
-            return ""
-        return row.file
+        if self._fetches and row.state == "completed" and row.fetched_at is None and (others := self._others()):
+            remains.append(
+                f"unless recording.fetch_dir is shared, a broken download may have left a part of the recording on "
+                f"{' or '.join(others)}: a gateway that runs there deletes such parts after a day"
+            )
+        return deleted
+
+    def _others(self) -> list[str]:
+        """Return the machines of the store's other gateways."""
+        _, gateways = self._store.gateways()
+        return sorted({one.machine for one in gateways if one.gateway != self._gateway})

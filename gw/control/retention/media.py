@@ -1,12 +1,13 @@
 """Downloads the audio of one recording into a file of mode 0600.
 
 The file has a temporary name until it is complete and synced; its sum is computed from what the disk has. A download that was
-interrupted continues where it ended. All work on the disk is in a native thread. A nearly full disk is refused before it is
-touched: the spool may be on it.
+interrupted continues where it ended; one whose part was removed meanwhile ends. All work on the disk is in a native thread. A
+nearly full disk is refused before it is touched: the spool may be on it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -27,12 +28,18 @@ RESERVE_BYTES: Final = 256 << 20
 #: Upper bound on one operation of the disk: hashing an hour's recording takes half a second.
 _DISK_S: Final = 30.0
 _READ_BYTES: Final = 1 << 20
+#: Folders of a day in the folder of recordings.
+_DAYS: Final = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 
 
 class FileError(GatewayError):
     """The disk of the recordings failed or is full. What was downloaded is kept."""
 
     code = "recording_file"
+
+
+class RemovedError(FileError):
+    """The part of a download was removed under it, as `calls forget` does."""
 
 
 class Fetched(NamedTuple):
@@ -50,9 +57,9 @@ class MediaFiles:
         self._thread = OneThread(_DISK_S, FileError)
 
     def fetch(self, rest: TwilioRest, row: RecordingRow) -> Fetched:
-        """Download a recording, or the rest of it. Raises RestError, FileError."""
+        """Download a recording, or the rest of it. Raises RestError, FileError, RemovedError."""
         file = self._place(row)
-        part = file.with_name(f".{file.name}.part")
+        part = _part_of(file)
         try:
             begun = self._thread.run(lambda: _begin(part))
             with rest.media(row.recording_sid or "", channels=row.channels or 0, start=begun) as media:
@@ -62,6 +69,8 @@ class MediaFiles:
                 for chunk in media.chunks:
                     self._thread.run(lambda chunk=chunk: _append(part, chunk))  # type: ignore[misc]
             return Fetched(file, self._thread.run(lambda: _finish(part, file, media.total)))
+        except FileNotFoundError as error:
+            raise RemovedError(f"{part} was removed during its download") from error
         except OSError as error:
             raise FileError(f"the recording cannot be written to {self._folder}: {error.strerror or error}") from error
 
@@ -69,11 +78,24 @@ class MediaFiles:
         """Delete a file. Returns False if it does not exist. Raises FileError."""
         try:
             self._thread.run(file.unlink)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
             raise FileError(f"the recording {file} cannot be deleted: {error.strerror or error}") from error
         return True
+
+    def discard(self, row: RecordingRow) -> list[Path]:
+        """Delete a recording's file, and what a broken download left of it. Returns the deleted files. Raises FileError."""
+        files = dict.fromkeys([*([Path(row.file)] if row.file else []), self._place(row)])
+        return [path for file in files for path in (file, _part_of(file)) if self.remove(path)]
+
+    def discard_parts(self, before: float) -> int:
+        """Delete parts of downloads that were not continued since an epoch time. Returns their number. Raises FileError."""
+        try:
+            days = self._thread.run(lambda: list(self._folder.glob(_DAYS)))
+            return sum(self._thread.run(lambda day=day: _discard_parts(day, before)) for day in days)  # type: ignore[misc]
+        except OSError as error:
+            raise FileError(f"old parts in {self._folder} cannot be deleted: {error.strerror or error}") from error
 
     def close(self) -> None:
         """End the thread."""
@@ -97,18 +119,36 @@ def _safe(sid: str) -> str:
     return "".join(letter for letter in sid if letter.isascii() and letter.isalnum())
 
 
+def _part_of(file: Path) -> Path:
+    """Return the name of a file that is not complete."""
+    return file.with_name(f".{file.name}.part")
+
+
+def _discard_parts(day: Path, before: float) -> int:
+    """Delete the parts in a folder that were last used before an epoch time. Returns their number."""
+    count = 0
+    for part in day.glob(".*-*.wav.part"):
+        with contextlib.suppress(FileNotFoundError):  # another gateway may have the same folder
+            if part.stat().st_mtime < before:
+                part.unlink()
+                count += 1
+    return count
+
+
 def _begin(part: Path) -> int:
-    """Create the file unless it exists. Returns its size."""
+    """Create the file unless it exists, and mark it as used now. Returns its size."""
     part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(part, os.O_CREAT | os.O_WRONLY, 0o600)
     try:
+        os.utime(descriptor)
         return os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
 
 
 def _append(part: Path, chunk: bytes) -> None:
-    with part.open("ab", buffering=0) as out:
+    with part.open("r+b", buffering=0) as out:  # creates no file: a removed part stays removed
+        out.seek(0, os.SEEK_END)
         view = memoryview(chunk)
         while view:  # a full disk takes a part, then raises
             view = view[out.write(view) :]

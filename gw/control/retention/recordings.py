@@ -2,7 +2,8 @@
 
 A recording is deleted at Twilio after its file is complete, if there is a folder for files. A failed request is tried again: the
 wait of that recording doubles. A fault of Twilio's ends the pass for that account, a fault of the disk for all. Nothing is given
-up but a recording that Twilio has no more.
+up but a recording that Twilio has no more, and one whose call is erased during its download: no file of it stays. The parts of
+downloads that no gateway continues are deleted after a day, by each gateway in its own folder.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from gw.config import Config
-from gw.control.retention.media import FileError, MediaFiles
+from gw.control.retention.media import FileError, MediaFiles, RemovedError
 from gw.control.rows import RecordingRow
-from gw.control.store import Store
+from gw.control.store import RecordingFields, Store
 from gw.control.twilio_api.accounts import Account, Accounts
 from gw.control.twilio_api.answers import RestError
 from metrics import declare
@@ -33,6 +34,8 @@ RETRY_LAST_S: Final = 6 * 3600.0
 MAX_REMEMBERED: Final = 10_000
 #: Pause after a fault of the disk.
 DISK_PAUSE_S: Final = 120.0
+#: A part that was not continued for this long is deleted, and so often such parts are looked for. Longer than the longest retry.
+PARTS_S: Final = 86_400.0
 #: A recording may be listed as completed before its audio can be read.
 SETTLE_S: Final = 3600.0
 _DAY_S: Final = 86_400.0
@@ -68,6 +71,7 @@ class Recordings:
         self._tries: dict[str, tuple[float, float]] = {}  # recording SID: when to try next, the wait after that
         self._hold_until_s = 0.0  # after a fault of the disk
         self._problem = ""  # of the last pass, logged once
+        self._next_parts_s = 0.0  # when to look for old parts
 
     def pass_over(self, may_continue: Callable[[], bool]) -> None:
         """Download, then delete, the recordings that are due. Asks `may_continue` before each. Raises StoreError."""
@@ -80,6 +84,19 @@ class Recordings:
                 before = time.time() - self._keep_s
                 rows = self._store.recordings_to_delete(account.sid, before, BATCH, fetched=self._fetches)
                 self._each(account, rows, self._delete, may_continue)
+
+    def discard_parts(self) -> None:
+        """Delete the parts of downloads that no gateway continues, once in PARTS_S: their rows may be gone."""
+        if not self._fetches or time.monotonic() < self._next_parts_s:
+            return
+        self._next_parts_s = time.monotonic() + PARTS_S
+        try:
+            count = self._files.discard_parts(time.time() - PARTS_S)
+        except FileError as error:
+            log.error("%s", error, extra={"reason": error.code})
+        else:
+            if count:
+                log.info("%d parts of downloads that did not continue were deleted", count)
 
     def delete(self, account: Account, recording_sid: str) -> bool:
         """Delete a recording at Twilio. False if Twilio had none. Raises RestError."""
@@ -115,6 +132,10 @@ class Recordings:
                 self._retry_later(sid)
                 if error.kind not in _OF_ONE:
                     return False
+            except RemovedError as error:
+                account.breaker.on_answer()
+                log.info("%s", error, extra={"call_sid": row.call_sid})
+                self._retry_later(sid)
             except FileError as error:
                 account.breaker.on_answer()
                 self._hold_until_s = time.monotonic() + DISK_PAUSE_S
@@ -124,10 +145,15 @@ class Recordings:
         return True
 
     def _fetch(self, account: Account, row: RecordingRow) -> None:
-        """Download a recording into its file. Raises RestError, FileError, StoreError."""
+        """Download a recording into its file, unless its call is erased meanwhile. Raises RestError, FileError, StoreError."""
         try:
             done = account.ask(lambda rest: self._files.fetch(rest, row))
-        except RestError as error:
+        except (RestError, FileError) as error:
+            if self._store.recording(row.call_sid) is None:
+                self._files.discard(row)
+                raise
+            if isinstance(error, FileError):
+                raise
             if error.kind != "gone" or not _is_settled(row, time.time()):
                 self._fetched["failed"].add()
                 raise
@@ -135,9 +161,11 @@ class Recordings:
             log.error("a recording was deleted at Twilio before its download", extra={"call_sid": row.call_sid})
             self._store.update_recording(row.call_sid, deleted_at=time.time())
             return
-        self._store.update_recording(
-            row.call_sid, fetched_at=time.time(), fetched_by=self._machine, file=str(done.file), sha256=done.sha256
-        )
+        fields = RecordingFields(fetched_at=time.time(), fetched_by=self._machine, file=str(done.file), sha256=done.sha256)
+        if not self._store.update_recording(row.call_sid, **fields):
+            self._files.discard(row)
+            log.info("a downloaded recording is deleted: its call was erased meanwhile", extra={"call_sid": row.call_sid})
+            return
         self._fetched["fetched"].add()
 
     def _delete(self, account: Account, row: RecordingRow) -> None:

@@ -81,7 +81,15 @@ class Retention:
         self._files = open_files(config)
         self._recordings = Recordings(config, store, accounts, page, machine=machine, files=self._files)
         self._erasure = Erasure(
-            store, spool, forwarder, accounts, self._recordings, self._files, machine=machine, is_owned=is_owned
+            store,
+            spool,
+            forwarder,
+            accounts,
+            self._recordings,
+            self._files,
+            gateway=owner,
+            fetches=self._policy.fetches,
+            is_owned=is_owned,
         )
         self._purged = page.counter(declare.CALLS_PURGED)
         self._sweep: Iterator[Swept] | None = None
@@ -105,6 +113,7 @@ class Retention:
 
     def pass_over(self) -> None:
         """Do the due work for a bounded time. Raises StoreError, SpoolError."""
+        self._recordings.discard_parts()  # needs no lease: each gateway has its own folder
         self._require_schema()
         if not self._may_continue():
             return

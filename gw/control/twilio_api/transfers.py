@@ -1,7 +1,9 @@
 """Transfers a caller to another number, by an update of the live call at Twilio.
 
 The worker waits a few seconds for Twilio to end its stream. If the update fails for that long, the worker closes the stream, and
-the answer to Twilio's `action` webhook transfers the call. So a request is retried only within that time.
+the answer to Twilio's `action` webhook transfers the call. So a request is retried only within that time, and only if Twilio
+cannot have carried it out: a call that follows the same instructions twice leaves the ringing telephone and dials it anew. After
+an unclear answer the end of the stream decides. If Twilio ends it, the call follows the instructions, and no `action` is due.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ TRANSFER_S: Final = 5.0
 RETRY_S: Final = 0.5
 #: Transfers under way; the rest is left to the webhook's answer.
 MAX_TRANSFERS: Final = 64
-#: Errors that a second try may repair without dialling twice; a call that is already redirected would dial again.
-_AGAIN: Final = ("busy", "server", "unreachable")
+#: Errors after which Twilio has not carried out the request.
+_AGAIN: Final = ("busy", "unreachable")
 
 
 class Transfers:

@@ -41,6 +41,7 @@ RestFault = Literal[
     "20404",
     "20429",
     "503",  # with a body of HTML
+    "503_with_effect",  # the same, but done
     "html_200",  # a success status without a result
     "not_json",  # 201 with half a body
     "timeout_with_effect",  # done, but not answered
@@ -198,6 +199,9 @@ class RestTwin(Resources):
         if fault == "timeout_with_effect":
             act(self, match, fields)
             return RestAnswer(0, b"")
+        if fault == "503_with_effect":
+            act(self, match, fields)
+            return RestAnswer(503, html, "text/html")
         if fault == "cut":
             return act(self, match, fields)._replace(headers=(("Connection", "close"),))
         answer = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,5 +43,19 @@ def test_a_spool_that_fails_is_logged(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 def test_the_record_of_a_request_is_bounded() -> None:
-    assert summary({"ids": list(range(1000))})[:12] == "ids=[0, 1, 2"
-    assert len(summary({"ids": list(range(1000))})) == MAX_CHARS
+    assert len(summary({"name": "x" * 1000})) == MAX_CHARS
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"lines": [{"n": 2, "to": "sip:anna@example.com", "variables": {"name": "Anna Smith"}}] * 500}, "lines=[entries: 500]"),
+        ({"variables": {"name": "Anna Smith"}, "amd": True}, "variables=[entries: 1] amd=True"),
+        ({"summary": "Anna Smith asks for a refund.", "warm": True}, "summary=[characters: 29] warm=True"),
+        ({"to": "sip:anna.smith@example.com"}, "to=sip:***@example.com"),
+        ({"to": "sips:+15551234567@example.com"}, "to=sips:***@example.com"),
+    ],
+)
+def test_the_record_of_a_request_has_no_personal_data(fields: dict[str, Any], text: str) -> None:
+    """`calls forget` does not reach it: the act is of no call, or in the log."""
+    assert summary(fields) == text

@@ -12,13 +12,15 @@ import pytest
 
 from gw import bus
 from gw.control.admin.server import CommandError
+from gw.control.store import Report
 from tests.gw.control.retention.rig import OTHER, Rig
 from tests.gw.control.stamped import call_sid
+from tests.timing import scaled
 
 
 def forget(rig: Rig, k: int = 1, **options: Any) -> Any:
-    signed = options.pop("signed", True)
-    command = rig.retention(signed=signed).commands()["forget"]
+    of_rig = {name: options.pop(name) for name in ("signed", "fetches") if name in options}
+    command = rig.retention(**of_rig).commands()["forget"]
     return msgspec.to_builtins(command.run({"call_sid": call_sid(k), **options}))
 
 
@@ -51,6 +53,96 @@ def test_what_remains_is_reported(rig: Rig) -> None:
     assert "vm2 downloaded the recording to /nowhere/x.wav" in elsewhere
     assert "1 corrupt spool files" in corrupt
     assert list(rig.twin.recordings) == [made.sid]
+
+
+def files_in(rig: Rig) -> list[Path]:
+    return [path for path in rig.files.rglob("*") if path.is_file()]
+
+
+def test_the_part_of_a_broken_download_is_deleted(rig: Rig) -> None:
+    rig.recorded()
+    rig.twin.fail("cut", operation="media")
+    rig.recordings().pass_over(lambda: True)
+    [part] = files_in(rig)
+    assert (rig.row().state, rig.row().file) == ("completed", None)
+    assert forget(rig, twilio=True)["file"] == str(part)
+    assert files_in(rig) == []
+
+
+def test_a_part_beside_the_file_is_deleted_too(rig: Rig) -> None:
+    """Of a download that began once more, or that an earlier `recording.fetch_dir` has."""
+    rig.recorded()
+    rig.recordings().pass_over(lambda: True)
+    moved = rig.folder / "elsewhere.wav"
+    Path(rig.row().file or "").rename(moved)
+    rig.store.update_recording(call_sid(1), file=str(moved))
+    (part := rig.folder / ".elsewhere.wav.part").write_bytes(b"x")
+    assert forget(rig)["file"] == str(moved)
+    assert not moved.exists()
+    assert not part.exists()
+
+
+@pytest.mark.parametrize("end", ["", "cut", "gone"])
+def test_a_download_that_begins_meanwhile_leaves_nothing(rig: Rig, end: str) -> None:
+    """Its row was read before the call was erased."""
+    rig.recorded()
+    if end == "cut":
+        rig.twin.fail("cut", operation="media")
+
+    def erase() -> bool:
+        forget(rig, twilio=end == "gone")
+        return True
+
+    rig.recordings().pass_over(erase)
+    assert rig.asked("GET") > 0
+    assert files_in(rig) == []
+    assert rig.store.recording(call_sid(1)) is None
+
+
+def test_a_download_under_way_leaves_nothing(rig: Rig) -> None:
+    rig.recorded(1)
+    rig.recorded(2)
+    rig.twin.delay_s = 0.5
+    downloads = gevent.spawn(rig.recordings().pass_over, lambda: True)
+    with gevent.Timeout(scaled(10)):
+        while not rig.twin.requests:
+            gevent.sleep(0.01)
+    forget(rig)
+    assert not downloads.ready()
+    downloads.get()
+    assert [str(path) for path in files_in(rig)] == [rig.row(2).file], "the other call's download is not disturbed"
+
+
+def test_a_download_that_completes_before_the_row_is_gone_leaves_nothing(rig: Rig) -> None:
+    rig.recorded()
+    event = bus.CallEvent(call_sid(1), "dtmf", 1.0, {"digit": "5"})
+    rig.spool.append("w", [(1, bus.encode_event(event))])
+    erase, downloads = rig.spool.erase, rig.recordings()
+
+    def slow(sid: str) -> Any:
+        downloads.pass_over(lambda: True)
+        assert rig.row().file is not None
+        return erase(sid)
+
+    rig.spool.erase = slow  # type: ignore[method-assign]
+    assert forget(rig)["file"].endswith(".wav")
+    assert files_in(rig) == []
+
+
+def test_a_part_on_another_machine_is_reported_where_there_can_be_one(rig: Rig) -> None:
+    rig.recorded(1)
+    assert [one for one in forget(rig, 1)["remains"] if "part" in one] == [], "it is the only gateway"
+    for gateway, machine in (("me", "vm1"), ("other", "vm2")):
+        rig.store.claim_gateway(Report(gateway, "f", machine, "1"))
+    rig.recorded(2)
+    rig.recorded(3)
+    rig.call(4)
+    [part] = [one for one in forget(rig, 2)["remains"] if "part" in one]
+    assert "on vm2: a gateway that runs there deletes such parts after a day" in part
+    rig.recordings().pass_over(lambda: True)
+    assert [one for k in (3, 4) for one in forget(rig, k)["remains"] if "part" in one] == [], "downloaded, or not recorded"
+    rig.recorded(5)
+    assert [one for one in forget(rig, 5, fetches=False)["remains"] if "part" in one] == [], "nothing is downloaded"
 
 
 def test_a_batch_under_way_does_not_bring_the_call_back(rig: Rig) -> None:

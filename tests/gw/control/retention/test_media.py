@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from pathlib import Path
 
+import gevent
 import pytest
 
 from gw.control.retention import media
-from gw.control.retention.media import FileError, MediaFiles
+from gw.control.retention.media import FileError, MediaFiles, RemovedError
 from gw.control.twilio_api.answers import RestError
 from tests.gw.control.retention.rig import Rig
+from tests.timing import scaled
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -66,6 +69,45 @@ def test_a_part_that_is_complete_or_too_long(rig: Rig, extra: int) -> None:
     files.close()
 
 
+def test_a_part_that_is_removed_during_its_download_stays_removed(rig: Rig) -> None:
+    """The rest of the audio, in a new file, would be taken for the beginning at the next try."""
+    rig.recorded()
+    files = MediaFiles(rig.files)
+    rig.twin.delay_s = 0.3
+    fetching = gevent.spawn(files.fetch, rig.rest(), rig.row())
+    with gevent.Timeout(scaled(10)):
+        while not rig.twin.requests:
+            gevent.sleep(0.01)
+    assert len(files.discard(rig.row())) == 1
+    with pytest.raises(RemovedError, match="was removed during its download"):
+        fetching.get()
+    assert files_in(rig.files) == []
+    rig.twin.delay_s = 0.0
+    assert files.fetch(rig.rest(), rig.row()).file.exists()
+    files.close()
+
+
+def test_a_part_that_is_not_continued_is_deleted(rig: Rig) -> None:
+    files, parts, now = MediaFiles(rig.files), [], time.time()
+    assert files.discard_parts(now) == 0, "there is no folder yet"
+    for k, age_s in enumerate((10, 2000, 3000)):
+        rig.recorded(k)
+        rig.twin.fail("cut", operation="media")
+        with pytest.raises(RestError):
+            files.fetch(rig.rest(), rig.row(k))
+        [part] = {*files_in(rig.files)} - {*parts}
+        parts.append(part)
+        os.utime(part, (now - age_s, now - age_s))
+    rig.twin.fail("503", operation="media")
+    with pytest.raises(RestError):
+        files.fetch(rig.rest(), rig.row(2))  # a try counts as a use, without a byte of audio
+    (complete := parts[0].with_name("CA1-RE1.wav")).write_bytes(b"")
+    os.utime(complete, (0, 0))
+    assert files.discard_parts(now - 1000) == 1
+    assert {*files_in(rig.files)} == {parts[0], parts[2], complete}
+    files.close()
+
+
 def test_an_unknown_recording_is_gone(rig: Rig) -> None:
     rig.recorded(at_twilio=False)
     files = MediaFiles(rig.files)
@@ -93,4 +135,5 @@ def test_a_folder_that_cannot_be_written(rig: Rig) -> None:
         files.fetch(rig.rest(), rig.row())
     with pytest.raises(FileError, match="cannot be deleted"):
         files.remove(Path(os.devnull).parent)
+    assert files.discard(rig.row()) == [], "no file can be in a file"
     files.close()

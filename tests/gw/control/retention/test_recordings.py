@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
+import gevent
 import pytest
 
 from gw.control.retention import media, recordings
@@ -12,6 +14,7 @@ from gw.control.retention.recordings import Recordings
 from metrics import declare
 from tests.gw.control.retention.rig import ACCOUNT, OTHER, Rig
 from tests.gw.control.stamped import call_sid
+from tests.timing import scaled
 
 
 def always() -> bool:
@@ -138,6 +141,32 @@ def test_a_recording_that_twilio_lost(rig: Rig) -> None:
     rig.recordings().pass_over(always)
     assert [rig.row(k).deleted_at is not None for k in (1, 2)] == [True, False]
     assert (count(rig, "gone"), count(rig, "failed")) == (1, 1)
+
+
+def test_a_part_that_is_removed_delays_no_other_recording(rig: Rig) -> None:
+    for k in (1, 2):
+        rig.recorded(k)
+    rig.twin.delay_s = 0.3
+    parts = rig.recordings()
+    passing = gevent.spawn(parts.pass_over, always)
+    with gevent.Timeout(scaled(10)):
+        while not rig.twin.requests:
+            gevent.sleep(0.01)
+    [part] = rig.files.rglob("*.part")
+    part.unlink()
+    passing.get()
+    assert [rig.row(k).fetched_at is not None for k in (1, 2)] == [False, True]
+    parts._tries.clear()
+    parts.pass_over(always)
+    assert rig.row(1).fetched_at is not None, "it begins anew"
+
+
+def test_old_parts_that_cannot_be_deleted_are_logged(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    part = rig.files / "2026-01-01" / ".CA1-RE1.wav.part"
+    part.mkdir(parents=True)  # cannot be unlinked, also by root
+    os.utime(part, (0, 0))
+    rig.recordings().discard_parts()
+    assert "old parts in" in caplog.text
 
 
 def test_a_full_disk_pauses_downloads(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from functools import partial
 
@@ -27,6 +28,28 @@ def test_old_calls_are_removed_after_their_recordings(rig: Rig) -> None:
     assert rig.twin.recordings == {}
     assert rig.page.counter(declare.CALLS_PURGED).value == 2
     assert len(list(rig.files.rglob("*.wav"))) == 1, "a downloaded file is the user's"
+
+
+def test_parts_of_downloads_do_not_outlast_their_calls(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each gateway looks in its own folder, also one that never has the lease."""
+    rig.recorded(1, days_old=100)
+    rig.twin.fail("cut", operation="media")
+    rig.recordings().pass_over(lambda: True)
+    [part] = rig.files.rglob("*.part")
+    rig.twin.recordings.clear()  # the rest of it will not come
+    retention = rig.retention(keep_days=90)
+    retention.pass_over()
+    assert rig.store.calls() == []
+    assert part.exists(), "it was used today"
+    os.utime(part, (0, 0))
+    retention.pass_over()
+    assert part.exists(), "parts are looked for once a day"
+    now = time.time()
+    assert rig.store.take_lease(service.LEASE, "another", now, now + 60)
+    rig.retention(keep_days=90, fetches=False).pass_over()
+    assert part.exists(), "the folder is not the gateway's"
+    rig.retention(keep_days=90).pass_over()
+    assert list(rig.files.rglob("*.part")) == []
 
 
 def test_the_results_of_old_calls_are_removed_too(rig: Rig) -> None:

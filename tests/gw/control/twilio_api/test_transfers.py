@@ -38,10 +38,18 @@ def transfer(server: ScriptedRest, event: bus.Event = WANTED) -> list[str]:
 
 
 def test_a_call_is_redirected_after_a_second_try(server: ScriptedRest) -> None:
-    server.posts.extend([refusal(503, 0), REDIRECTED])
+    server.posts.extend([refusal(429, 20429), REDIRECTED])
     assert transfer(server) == [CALL]
     assert len(server.seen) == 2
     assert "<Dial><Number>+15005550009</Number></Dial>" in server.seen[1].form["Twiml"][0]
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_request_that_twilio_may_have_carried_out_is_not_repeated(server: ScriptedRest, status: int) -> None:
+    """The second one would end the ringing of the first one's telephone, and dial it anew."""
+    server.posts.extend([refusal(status, 0), REDIRECTED])
+    assert transfer(server) == []
+    assert len(server.seen) == 1
 
 
 def test_a_final_refusal_leaves_the_call_to_the_webhook(server: ScriptedRest) -> None:
@@ -63,7 +71,7 @@ def test_a_transfer_uses_the_account_of_its_call(server: ScriptedRest, account: 
 
 def test_tries_end_with_the_bound(server: ScriptedRest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "TRANSFER_S", 0.45)
-    server.posts.append(refusal(503, 0))
+    server.posts.append(refusal(429, 20429))
     assert transfer(server) == []
     assert len(server.seen) == 1
 

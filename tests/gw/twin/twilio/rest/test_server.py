@@ -86,6 +86,14 @@ def test_answers_that_never_come(account: Account, fault: RestFault, recorded: i
     assert len(account.client().calls(CALL).recordings.list()) == recorded
 
 
+def test_a_failure_that_had_its_effect(account: Account) -> None:
+    account.rest.fail("503_with_effect")
+    with pytest.raises(TwilioRestException) as error:
+        account.client().calls(CALL).recordings.create()
+    assert error.value.status == 503
+    assert len(account.client().calls(CALL).recordings.list()) == 1
+
+
 def test_faults_can_be_cancelled(account: Account) -> None:
     account.rest.fail("503", times=1000)
     with pytest.raises(TwilioRestException):

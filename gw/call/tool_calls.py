@@ -1,7 +1,8 @@
 """One call's tool calls: their jobs' names, their outputs, and what a replacement AI session receives of them.
 
 The AI's identifier names a call, whatever repeats it. A replacement session gets each call that was carried out, with its output;
-an open one gets its output later, under the same identifier. Bounded in calls and bytes; the latest stay.
+an open one, or one that waits to leave the stream, gets its output later, under the same identifier. Bounded in calls and bytes;
+the latest stay.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class ToolCalls:
             return
         self._calls[call_id] = ToolRecord(name, arguments, self._session, now_ms)
         if len(self._calls) > MAX_CALLS:
-            del self._calls[next(known for known, record in self._calls.items() if not record.is_open)]
+            closed = [known for known, record in self._calls.items() if not record.is_open]
+            del self._calls[next((known for known in closed if self._calls[known].output is not None), closed[0])]
 
     def on_returned(self, call_id: str, name: str, arguments: str, output: str, now_ms: int) -> None:
         """Record a call of an earlier stream, with the output that it has now."""
@@ -124,12 +126,13 @@ class ToolCalls:
         record = self._calls[call_id]
         record.is_open, record.result, record.status = False, output, status
 
-    def restate(self, history: Iterable[Utterance], starts_ms: Mapping[str, int]) -> list[Utterance | Stated]:
+    def restate(self, history: Iterable[Utterance], starts_ms: Mapping[str, int], leaving: str = "") -> list[Utterance | Stated]:
         """Return the conversation for a new session, with each call among the turns.
 
         `starts_ms`: of the utterances, by identifier, in the call's time; those without one are earlier than this stream.
+        `leaving`: the call that leaves the stream once all words are heard; empty: none.
         """
-        calls = self._within_bounds()
+        calls = self._within_bounds(leaving)
         stated: list[Utterance | Stated] = []
         for said in history:
             while calls and calls[0][0] < starts_ms.get(said.item_id, 0):
@@ -137,11 +140,11 @@ class ToolCalls:
             stated.append(said)
         return stated + [call for _, call in calls]
 
-    def _within_bounds(self) -> list[tuple[int, Stated]]:
+    def _within_bounds(self, leaving: str) -> list[tuple[int, Stated]]:
         kept: list[tuple[int, Stated]] = []
         size = 0
         for call_id, record in reversed(self._calls.items()):
-            if not record.wanted:
+            if not record.wanted and call_id != leaving:
                 continue
             call = Stated(call_id, record.name, record.arguments, record.output)
             size += len(record.arguments) + len(record.output or "")

@@ -79,7 +79,10 @@ class AiIn:
         at_s, side.open_s = side.open_s, None
         warm, side.warm = side.warm, None
         if warm is not None:
+            number = side.number
             lifetime_ms = warm.take(call.dialogue.open_limit_s())
+            if side.number != number or not side.is_wanted:
+                return  # this leg was replaced or given up meanwhile, and is closed
             if lifetime_ms is not None:
                 call.dialogue.on(given.SessionReady(lifetime_ms))
             elif not call.state.has_ended:

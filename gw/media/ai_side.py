@@ -147,8 +147,11 @@ class AiSide:
                 turn_loop()
             self._send_batch()
 
-    def restate(self, in_progress: Iterable[Turn], tools: ToolCalls) -> None:
-        """Send the conversation so far to a new session, then the caller's audio. `in_progress`: turns being heard."""
+    def restate(self, in_progress: Iterable[Turn], tools: ToolCalls, leaving: str = "") -> None:
+        """Send the conversation so far to a new session, then the caller's audio.
+
+        `in_progress`: turns being heard. `leaving`: the tool call that leaves the stream once all words are heard; empty: none.
+        """
         if self._parked is not None:
             call_id = self._parked.wish.call_id
             output = tools.get(call_id).output if tools.has(call_id) else None
@@ -156,7 +159,8 @@ class AiSide:
             self._send(*given, self._start_uplink)
             return
         in_progress = list(in_progress)
-        history = tools.restate(self.conversation.restate(in_progress), self.conversation.starts_ms(in_progress))
+        utterances = self.conversation.restate(in_progress)
+        history = tools.restate(utterances, self.conversation.starts_ms(in_progress), leaving)
         self._send(*(partial(self._restate_one, one) for one in history), self._start_uplink)
 
     def _restate_one(self, one: Utterance | Stated) -> None:

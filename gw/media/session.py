@@ -176,10 +176,10 @@ class Session:
     def lacks_frames(self, now_s: float) -> bool:
         """Return whether `check_frames` has something to do. Every 50 ms for every session: cheap."""
         call = self._call
-        return call is not None and (self._frames_missing or call.uplink.is_missing(now_s))
+        return call is not None and (self._frames_missing or call.uplink.has_kept or call.uplink.is_missing(now_s))
 
     def check_frames(self, now_s: float) -> int:
-        """Send silence to the AI in place of the caller's missing frames. Returns the frames sent. Never raises."""
+        """Send the AI the caller's kept audio, and silence in place of missing frames. Returns the frames sent. Never raises."""
         call = self._call
         if call is None or call.state.has_ended:
             return 0

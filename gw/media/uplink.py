@@ -1,9 +1,10 @@
 """The caller's audio from RX to the AI leg.
 
 RX never waits for the AI leg: while that is connecting or congested, audio goes to a bounded buffer whose oldest frame is dropped
-and counted. The payload of a frame stays base64, as Twilio sent it; a longer one is cut into frames. Audio beyond real time is
-dropped and counted, since the AI charges for it. While the caller's frames are missing, silence takes their place on request: the
-AI's voice detection measures time by audio. While the caller types sensitive digits, each frame is silence.
+and counted. Kept audio leaves in batches, whether frames follow or not. The payload of a frame stays base64, as Twilio sent it; a
+longer one is cut into frames. Audio beyond real time is dropped and counted, since the AI charges for it. While the caller's
+frames are missing, silence takes their place on request: the AI's voice detection measures time by audio. While the caller types
+sensitive digits, each frame is silence.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gw.protocol.audio import FRAME_BYTES, PTIME_MS, PTIME_S, SILENCE_BYTE, fram
 from metrics.declare import RX_DROPPED
 from metrics.page import Page
 
-#: Kept frames sent in one turn: half a second of audio in a sixth of a millisecond. The rest follows with the next frames.
+#: Kept frames sent in one turn: half a second of audio in a sixth of a millisecond. The rest follows later.
 BATCH_FRAMES: Final = 25
 #: Audio taken from one message, 0.1 ms of one slice. Twilio sends a frame in each.
 _MESSAGE_BYTES: Final = 100 * FRAME_BYTES
@@ -48,6 +49,7 @@ class Uplink:
         "_bound",
         "_cells",
         "_filled_s",
+        "_fills",
         "_kept",
         "_leg",
         "_ready",
@@ -67,7 +69,8 @@ class Uplink:
         self.dropped: dict[str, int] = {}
         self.is_concealed = False  # silence takes the place of the caller's audio
         self.last_frame_s = 0.0  # monotonic; 0.0: no audio has come
-        self._filled_s = 0.0  # until when silence was sent in place of missing frames; 0.0: it is not
+        self._fills = False  # silence takes the place of missing frames
+        self._filled_s = 0.0  # until when silence was sent, or was not needed
 
     def try_push(self, payload: str, now_s: float) -> bool:
         """Push a message with exactly one frame: nearly every message.
@@ -76,7 +79,7 @@ class Uplink:
         """
         if len(payload) != _FRAME_CHARS or payload[-2] != "=" or not self._allowance.take(now_s):
             return False
-        self.last_frame_s, self._filled_s = now_s, 0.0
+        self.last_frame_s = now_s
         self.push(payload)
         return True
 
@@ -85,7 +88,7 @@ class Uplink:
 
         `payload`: valid base64. Audio beyond real time, or beyond 2 s of one message, is dropped and counted.
         """
-        self.last_frame_s, self._filled_s = now_s, 0.0
+        self.last_frame_s = now_s
         audio = binascii.a2b_base64(payload)
         if not audio:
             self._cells.by_reason["empty"].add()
@@ -102,19 +105,28 @@ class Uplink:
         """Return whether the caller's frames are missing: audio has come, and the AI leg is ready for more."""
         return now_s - self.last_frame_s > MISSING_S and self._ready and self.last_frame_s > 0.0
 
+    @property
+    def has_kept(self) -> bool:
+        """True while kept audio can be sent, or soon can: the AI leg is ready."""
+        return self._ready and bool(self._kept)
+
     def fill(self, on: bool) -> None:
-        """Start or stop sending silence in real time, from the last frame on. A frame of the caller stops it."""
-        self._filled_s = (self._filled_s or self.last_frame_s) if on else 0.0
+        """Start or stop sending silence in real time, from the last frame on. `check_fill` sends it."""
+        self._fills = on
 
     def check_fill(self, now_s: float) -> int:
-        """Send the silence that is due, FILL_FRAMES at most. Not charged to the caller's allowance. Returns the frames sent."""
-        if not self._filled_s:
-            return 0
+        """Send a batch of kept audio, else the silence that is due, FILL_FRAMES at most. Returns the frames sent.
+
+        Silence is not charged to the caller's allowance.
+        """
         if not self._ready or self._kept or self._leg.is_congested:
             self._filled_s = now_s  # an AI that takes no audio misses no silence
+            return self._send_kept() if self._ready else 0
+        if not self._fills:
             return 0
-        due = min(int((now_s - self._filled_s) / PTIME_S), FILL_FRAMES)
-        self._filled_s += due * PTIME_S
+        filled_s = max(self._filled_s, self.last_frame_s)
+        due = min(int((now_s - filled_s) / PTIME_S), FILL_FRAMES)
+        self._filled_s = filled_s + due * PTIME_S
         for _ in range(due):
             self._leg.send_audio(_SILENCE)
         return due
@@ -137,7 +149,7 @@ class Uplink:
             self.count("ai_leg_busy" if self._ready else "ai_connecting")
 
     def on_ready(self) -> None:
-        """Start sending: kept frames first, a batch now and one with each later frame."""
+        """Start sending: kept frames first, a batch now, and one with each later frame and each check."""
         self._ready = True
         self._send_kept()
 
@@ -151,11 +163,13 @@ class Uplink:
         """Milliseconds of audio kept."""
         return len(self._kept) * PTIME_MS
 
-    def _send_kept(self) -> None:
-        for _ in range(min(len(self._kept), BATCH_FRAMES)):
-            if self._leg.is_congested:
-                return
+    def _send_kept(self) -> int:
+        """Send a batch of kept audio, less if the AI leg is congested. Returns the frames sent."""
+        sent = 0
+        while self._kept and sent < BATCH_FRAMES and not self._leg.is_congested:
             self._leg.send_audio(self._kept.popleft())
+            sent += 1
+        return sent
 
     def on_end(self) -> None:
         """Drop and count the audio that is still kept when the call ends."""

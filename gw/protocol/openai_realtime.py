@@ -77,6 +77,8 @@ _Id = Annotated[str, msgspec.Meta(max_length=1024)]
 _MAX_MS: Final = 2**31 - 1
 #: Tokens of one response: a thousand times a context window. More is not a number of tokens.
 _MAX_TOKENS: Final = 10**9
+#: The latest end of a session, in the year 2286. A session lasts an hour.
+_MAX_EXPIRES_AT: Final = 1e10
 #: A limit by the minute is whole again after a minute; some are by the day.
 _MAX_RESET_S: Final = 86_400.0
 
@@ -310,7 +312,9 @@ def _part(decoder: msgspec.json.Decoder[_T], raw: msgspec.Raw, name: str) -> _T:
 
 
 def _session_created(event: _Event) -> ai.SessionCreated:
-    return ai.SessionCreated(_part(_session, event.session, "session").expires_at or 0.0)
+    """An end that cannot be one is read as 0."""
+    expires_at = _part(_session, event.session, "session").expires_at or 0.0
+    return ai.SessionCreated(expires_at if 0 <= expires_at <= _MAX_EXPIRES_AT else 0.0)
 
 
 def _session_updated(event: _Event) -> ai.SessionReady:

@@ -91,6 +91,16 @@ OTHERS: Final = {
     "frames_stop": Case(
         steps=(Step("say", "quiet", 0.4, audio=speech.load("weasels")), Step("lose_frames", lasts_s=4.0), LISTENS),
     ),
+    "frames_stop_while_away": Case(
+        says(2.0).with_fault("reset", deltas=6),
+        says(ready_delay_s=1.7),
+        steps=(
+            Step("say", "heard", 0.1, audio=speech.load("weasels")[:8000]),
+            Step("lose_frames", lasts_s=8.0),
+            Step("say", wait_s=1.2),  # until the greeting's begin is heard
+            LISTENS,
+        ),
+    ),
     "keys": Case(steps=(Step("press", "quiet", 0.4, keys="7 3 9 1 4 6 8 2 #"), LISTENS)),
     # replaced sessions
     "rolls_over": Case(says(4.0, lifetime_s=6.0), says(4.0, lifetime_s=3600.0)),
@@ -284,6 +294,16 @@ def test_a_turn_ends_where_the_callers_frames_stop(calls: Calls) -> None:
     lost_s = next(at_s for at_s, step in one.call.done if step.kind == "lose_frames")
     answer = one.responses[1]
     assert answer.created_s - lost_s < 1.0 + one.slack_s
+    assert one.is_whole(answer)
+
+
+def test_speech_that_waited_for_a_session_reaches_it_whole_though_the_frames_stop(calls: Calls) -> None:
+    one = calls["frames_stop_while_away"]
+    _, second = one.sessions
+    assert second.ready_s is not None
+    assert len(second.turns_ms) == 1
+    answer = next(response for response in second.responses if not response.asked)
+    assert answer.created_s - second.ready_s < 2.0 + one.slack_s
     assert one.is_whole(answer)
 
 

@@ -33,17 +33,18 @@ CALLEES: Final = {
     "+15550000009": Callee(after_s=0.8, keys="1", talks_s=0.4),
     "+15550000010": Callee(after_s=60.0),
     "+15550000011": Callee(after_s=0.8),
+    "+15550000012": Callee(ends="busy", after_s=0.8),
 }
 #: The caller hears the greeting, then an answer, and hangs up.
 HEARS: Final = Step("say", "quiet", 0.1, patience_s=25.0)
 LEAVES: Final = Step("hang_up", "quiet", 1.0, patience_s=25.0)
 
 
-def transfers(to: str, target: str = "sales", *, whisper: bool = True, **changes: Any) -> Case:
-    """Return a case whose greeting is followed by a transfer to this number."""
+def transfers(to: str, target: str = "sales", *, whisper: bool = True, words_s: float = 0.6, **changes: Any) -> Case:
+    """Return a case whose greeting, of `words_s`, is followed by a transfer to this number."""
     steps, ring_s = changes.pop("steps", (HEARS, LEAVES)), changes.pop("ring_s", 1)
     call = Call("transfer", json.dumps({"target": target, "summary": SUMMARY}))
-    script = says(0.6, 0.8, calls={1: (call,)}, **changes)
+    script = says(words_s, 0.8, calls={1: (call,)}, **changes)
     agent = {"tools": ("hang_up", "transfer"), "transfer": Transfer(targets={"sales": to}, ring_s=ring_s, whisper=whisper)}
     return Case(script, says(0.6, 0.8), steps=steps, agent=agent)
 
@@ -60,6 +61,8 @@ CASES: Final = {
     "unknown": transfers("+15550000009", target="nobody", steps=(LEAVES,)),
     "hung_up": transfers("+15550000010", ring_s=60, steps=(HEARS, Step("hang_up", wait_s=4.0))),
     "interrupted": transfers("+15550000011", steps=(Step("say", "heard", 0.2, audio=WORD), LEAVES)),
+    # the session ends while the caller hears the words before the transfer
+    "session_lost": transfers("+15550000012", words_s=4.0, ends_after_s=2.0),
     "digits": Case(
         says(0.6, 0.8, calls={1: (Call("send_digits", '{"digits": "12#"}'),)}),
         says(0.6, 0.8),
@@ -154,6 +157,18 @@ def test_a_caller_who_is_not_connected_is_back_in_the_conversation(run: Run, nam
 def test_a_call_that_is_soon_back_continues_in_the_same_session(run: Run, name: str) -> None:
     (session,) = run[name].sessions
     assert restated(session) == []
+
+
+def test_a_session_that_came_before_the_transfer_is_given_its_outcome(run: Run) -> None:
+    one = run["session_lost"]
+    first, second = one.sessions
+    assert (outputs(first), outputs(second), second.errors) == ([], [{"status": "busy"}], [])
+    (call_id,) = [call.call_id for call in first.calls]
+    kinds = [item.kind for item in second.items if item.call_id == call_id]
+    assert kinds == ["function_call", "function_call_output"]
+    assert len(run.dialled("session_lost")) == 1
+    assert one.row["reason"] == "caller_hangup"
+    assert one.is_whole(one.responses[-1])
 
 
 def test_digits_reach_the_other_end_and_the_conversation_continues(run: Run) -> None:

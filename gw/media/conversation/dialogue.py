@@ -303,7 +303,7 @@ class CallDialogue:
 
     def _restate(self, _: do.Restate) -> None:
         self._tools.calls.on_session()
-        self._side.restate(self._turns.in_progress(), self._tools.calls)
+        self._side.restate(self._turns.in_progress(), self._tools.calls, self._machine.leaving)
         if self._lost:
             self._count_replaced(self._lost)
             self._lost = ""

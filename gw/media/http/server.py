@@ -60,7 +60,7 @@ _NOT_HERE: Final = {"404": "not_found", "405": "bad_method"}
 #: The kernel's send buffer: the least that a lead of 500 ms over a slow network needs. By default
 #: the kernel takes megabytes from a proxy on this machine: minutes of speech before the transport's bound is met.
 _SEND_BUFFER_BYTES: Final = 64 << 10
-#: Frames of silence sent in one slice of the hub: about a third of a millisecond.
+#: Frames of silence, or of kept audio, sent in one slice of the hub: about a third of a millisecond.
 FILL_SLICE_FRAMES: Final = 20
 
 
@@ -322,7 +322,7 @@ class MediaServer(StrictServer):
         cells["stream"].set(self.context.streams)
 
     def _fill_silence(self) -> None:
-        """Send silence for callers whose frames are missing, in slices: a network's outage concerns every call."""
+        """Send kept audio, and silence in place of missing frames, in slices: a network's outage concerns every call."""
         now_s, sent = monotonic(), 0
         for session in [session for session in self.sessions if session.lacks_frames(now_s)]:
             sent += session.check_frames(now_s)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
 from urllib.parse import quote
@@ -140,7 +141,11 @@ def read_arguments(text: str) -> Arguments:
         raise ProtocolError("oversize_message", f"the arguments are longer than {MAX_ARGUMENTS_BYTES} bytes")
     try:
         value = json.loads(
-            text if text.strip() else "{}", object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
+            text if text.strip() else "{}",
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_float=_float,
+            parse_int=_int,
         )
     except RecursionError as error:
         raise ProtocolError("bad_json", "the arguments are nested too deeply") from error
@@ -258,6 +263,14 @@ def _constant(text: str) -> NoReturn:
 def _float(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _int(text: str) -> int:
+    """A schema's `multipleOf` divides it by a double."""
+    value = int(text)
+    if abs(value) > sys.float_info.max:
         raise ValueError("a number is too large")
     return value
 

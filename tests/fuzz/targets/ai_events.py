@@ -1,7 +1,7 @@
 """Laws of gw.protocol.openai_realtime and gw.protocol.parrot.
 
-An event or one ProtocolError, fields as the standard library reads them; a long delta cut into pieces is the same audio; the
-parrot answers the same in any cut.
+An event or one ProtocolError, fields as the standard library reads them, numbers within bounds; a long delta cut into
+pieces is the same audio; the parrot answers the same in any cut.
 """
 
 from __future__ import annotations
@@ -37,6 +37,14 @@ def event(data: bytes) -> None:
             text.encode()
         case ai.ToolCall():
             assert value is None or (value["item"].get("arguments") or "{}") == found.arguments
+        case ai.SessionCreated(expires_at):
+            assert 0 <= expires_at <= 1e10
+        case ai.SpeechStarted(_, start_ms):
+            assert 0 <= start_ms < 1 << 31
+        case ai.TokenLimit(limit, remaining, reset_s):
+            assert max(limit, remaining) <= 10**9 and min(limit, remaining) >= 0 and 0 <= reset_s <= 86_400
+        case ai.ResponseDone(tokens=tokens):
+            assert all(0 <= count <= 2 * 10**9 for count in tokens)
         case ai.Ignored(kind):
             assert len(kind) <= 120
         case _:

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gw.config.hook_url import parse_hook_url
+from gw.config.json_schema import Schema
 from gw.control.hooks.wire import BrokenError, Wire
 from gw.errors import ProtocolError
 from gw.protocol.hooks import signature as submilli_signature
@@ -20,6 +21,8 @@ from gw.protocol.hooks import tool_call
 _SECRETS: Final = ("a secret of the fuzzer", "another")
 _NOW_S: Final = 1_700_000_000
 _MAX_BYTES: Final = 100
+#: Divides every number by a double.
+_ANY_HALVES: Final = Schema('{"type":"object","additionalProperties":{"multipleOf":0.5}}')
 _URL: Final = parse_hook_url("http://api.example.com/x")
 
 
@@ -54,6 +57,7 @@ def arguments(data: bytes) -> None:
         assert error.detail and len(error.detail) <= 200
         return
     sent = json.loads(read.json)
+    _ANY_HALVES.problem(read.value)
     assert tool_call.read_arguments(read.json.decode()).json == read.json
     assert sent == read.value or "\ufffd" in read.json.decode()
 

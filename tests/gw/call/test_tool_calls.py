@@ -107,6 +107,32 @@ def test_a_long_history_of_calls_is_cut_but_for_open_calls() -> None:
     assert [call.call_id for call in calls.restate([], {}) if isinstance(call, Stated)] == ["open", "last"]
 
 
+def test_a_call_that_waits_to_leave_the_stream_is_restated_and_no_other_that_is_not_carried_out() -> None:
+    calls = calls_in_session(streams=1)
+    calls.on_call("refused", "lookup", "{}", 0)
+    calls.close("refused", "busy", "busy")
+    calls.get("refused").output = "busy"
+    calls.on_earlier("CA1/3/dropped", "lookup", "{}", 99, 0)
+    calls.on_call("leaves", "transfer", '{"target":"sales"}', 1500)
+    said = [Utterance("caller", "Sales?", "t1"), Utterance("agent", "One moment.", "t2")]
+    stated = calls.restate(said, {"t1": 1000, "t2": 2000}, "leaves")
+    assert stated == [said[0], Stated("leaves", "transfer", '{"target":"sales"}', None), said[1]]
+    assert calls.restate(said, {}, "") == said
+
+
+def test_a_call_without_an_output_outlives_the_others() -> None:
+    """It waits for words to be heard, or for digits."""
+    calls = calls_in_session()
+    for call_id in ("leaves", "collects"):
+        calls.on_call(call_id, "transfer", "{}", 0)
+    for n in range(MAX_CALLS):
+        calls.on_call(f"c{n}", "lookup", "{}", 0)
+        calls.get(f"c{n}").output = "busy"
+    assert calls.want("leaves") == "CA1/1/leaves"
+    calls.close("collects", "12", "ok")
+    assert not calls.has("c0")
+
+
 def test_the_oldest_calls_leave_but_no_open_one() -> None:
     calls = calls_in_session()
     calls.on_call("open", "lookup", "{}", 0)

@@ -20,10 +20,11 @@ from gw.call.state import Reason, State
 from gw.config import Agent
 from gw.media import call_events
 from gw.media.ai.leg import AiLegError
+from gw.media.ai.warm import WarmLeg
 from gw.media.ai_in import _HANDLERS, AiIn
 from gw.media.call import Call
 from gw.media.hub.clock import turn_loop
-from gw.protocol import ai
+from gw.protocol import ai, openai_realtime
 from gw.protocol.audio import FRAME_BYTES
 from gw.twin.ai.script import AiScript, Fault
 from gw.twin.ai.server import AiTwin
@@ -440,6 +441,47 @@ def test_a_leg_that_is_replaced_in_its_pause_is_not_opened(rig: Rig) -> None:
     rig.call.end(Reason.CALLER_HANGUP)
     rig.call.ai.leg.wake()
     running.join(timeout=WAIT_S)
+
+
+@pytest.mark.parametrize("outcome", ["confirmed", "late"])
+@pytest.mark.parametrize("then", ["replaced", "given up"])
+def test_a_leg_opened_in_advance_is_not_used_if_another_took_its_place_meanwhile(
+    contexts: ContextMaker, outcome: str, then: str
+) -> None:
+    """The dialogue's deadline comes while AI-in waits for the greenlet that has the leg."""
+    context, _ = contexts.context()
+    transport, peer = transport_and_peer()
+    call = call_of(context, Agent(greeting=""), transport)
+    warm = WarmLeg(call.agent, FakeLeg(), WAIT_S, lambda outcome: None)
+    call.ai.leg, call.ai.warm, call.ai._new_leg = warm.leg, warm, FakeLeg
+    gevent.sleep(0)
+    opening = gevent.spawn(AiIn(call)._open)
+    gevent.sleep(0)
+    if then == "replaced":
+        call.ai.reopen(monotonic() + 60.0)
+    else:
+        call.ai.give_up()
+    leg, open_s = call.ai.leg, call.ai.open_s
+    if outcome == "confirmed":
+        warm.leg.put(ai.SessionCreated(0.0), ai.SessionReady())
+    else:
+        warm.leg.fail(AiLegError(Reason.AI_LOST, "the socket broke"))
+    opening.join(timeout=WAIT_S)
+    assert opening.successful()
+    assert not call.dialogue.machine.is_ready
+    assert (call.ai.leg, call.ai.open_s) == (leg, open_s)
+    until(lambda: ("close",) in warm.leg.sent)
+    transport.shut()
+    peer.close()
+
+
+def test_a_session_whose_end_cannot_be_one_is_used(contexts: ContextMaker) -> None:
+    rig = Rig(contexts)
+    rig.call.dialogue.lose_session(given.SessionLost(Reason.AI_LOST), "the socket broke", is_expired=False)
+    rig.receive(openai_realtime.parse(b'{"type":"session.created","session":{"expires_at":1e306}}'), ai.SessionReady())
+    assert rig.call.dialogue.machine.is_ready
+    rig.transport.shut()
+    rig.peer.close()
 
 
 def test_the_detail_of_an_earlier_failure_does_not_explain_an_empty_response(rig: Rig) -> None:

@@ -24,6 +24,7 @@ from gw.media.ai.parrot_leg import ParrotLeg
 from gw.media.call import Call
 from gw.media.shared.context import MediaContext
 from gw.media.transport import websocket as websocket_module
+from gw.media.uplink import BATCH_FRAMES
 from gw.protocol.audio import PTIME_S
 from gw.protocol.signature import sign
 from gw.protocol.token import ledger_key, make
@@ -205,7 +206,24 @@ def test_silence_reaches_the_ai_while_frames_are_missing(line: Line, monkeypatch
     line.say(media(1))
     until(lambda: len(heard) > 10)
     assert set(heard[1:]) == {"/" * 213 + "w=="}
-    assert call.uplink._filled_s
+    line.say(stop())
+    assert line.ended() == (1000, "caller_hangup")
+
+
+def test_audio_that_waited_for_the_ai_reaches_it_though_no_frame_follows(line: Line, monkeypatch: pytest.MonkeyPatch):
+    heard: list[str] = []
+    monkeypatch.setattr(ParrotLeg, "send_audio", lambda leg, payload: heard.append(payload))
+    call = line.begin()
+    until(lambda: call.state.now is State.ACTIVE)
+    call.uplink.on_lost(call.ai.leg)
+    speech = [media(n, bytes([n]) * 160) for n in range(90)]
+    line.say(*speech)
+    until(lambda: call.uplink.kept_ms == 1800)
+    call.uplink.on_ready()
+    assert len(heard) == BATCH_FRAMES
+    until(lambda: len(heard) > 100)
+    assert heard[:90] == [one["media"]["payload"] for one in speech]
+    assert set(heard[90:]) == {"/" * 213 + "w=="}
     line.say(stop())
     assert line.ended() == (1000, "caller_hangup")
 

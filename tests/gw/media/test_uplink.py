@@ -246,10 +246,23 @@ def test_silence_takes_the_place_of_missing_frames_in_real_time(rig: Rig):
         sent += frames
         assert 0 <= (now_s - 100.0) - sent * 0.02 <= 0.2, "never early, and late by 200 ms at most"
     assert rig.received(1 + sent) == [1] + [SILENT] * sent
-    assert rig.uplink._filled_s
     rig.uplink.try_push(payload(2), 102.0)
-    assert rig.uplink.check_fill(103.0) == 0, "a frame of the caller stops it"
+    assert rig.uplink.check_fill(102.019) == 0, "a frame of the caller takes the place of silence"
     assert rig.received(1) == [2]
+    rig.uplink.fill(False)
+    assert rig.uplink.check_fill(103.0) == 0
+
+
+def test_silence_continues_behind_a_single_frame(rig: Rig):
+    """A check that comes late sees no end of the pause."""
+    rig.uplink.on_ready()
+    rig.uplink.try_push(payload(1), 100.0)
+    rig.uplink.fill(True)
+    assert rig.uplink.check_fill(100.161) == FILL_FRAMES
+    rig.uplink.try_push(payload(2), 100.2)
+    assert rig.uplink.check_fill(100.361) == FILL_FRAMES
+    assert rig.uplink.check_fill(100.411) == FILL_FRAMES
+    assert rig.received(17) == [1, *[SILENT] * FILL_FRAMES, 2, *[SILENT] * 2 * FILL_FRAMES]
 
 
 def test_silence_is_not_charged_to_the_caller(rig: Rig):
@@ -273,3 +286,44 @@ def test_no_silence_goes_to_an_ai_that_takes_no_audio(rig: Rig):
     rig.uplink.fill(False)
     assert rig.uplink.check_fill(102.0) == 0
     assert rig.uplink.dropped == {}
+
+
+@pytest.mark.parametrize("fills", [True, False])
+def test_kept_audio_leaves_in_batches_though_no_frame_comes_and_silence_follows(rig: Rig, fills: bool):
+    for n in range(60):
+        assert rig.uplink.try_push(payload(n), 100.0)
+    assert not rig.uplink.has_kept, "the AI leg is not ready"
+    assert rig.uplink.check_fill(100.0) == 0
+    rig.uplink.on_ready()
+    assert rig.uplink.has_kept
+    rig.uplink.fill(fills)
+    assert [rig.uplink.check_fill(100.2 + step * 0.05) for step in range(2)] == [25, 10]
+    assert not rig.uplink.has_kept
+    assert rig.uplink.check_fill(100.295) == (2 if fills else 0), "nothing is made up for"
+    assert rig.received(60) == list(range(60))
+    assert rig.uplink.dropped == {}
+    if fills:
+        assert rig.received(2) == [SILENT] * 2
+
+
+def test_audio_kept_for_congestion_leaves_once_that_is_over(contexts: ContextMaker):
+    rig = Rig(contexts.page(), small=True)
+    rig.uplink.on_ready()
+    sent = 0
+    while not rig.leg.is_congested:
+        rig.uplink.push(payload(sent))
+        sent += 1
+    for n in range(sent, sent + 60):
+        rig.uplink.push(payload(n))
+    assert rig.uplink.check_fill(100.0) == 0, "the AI still takes nothing"
+    reader = gevent.spawn(rig.received, sent + 60)
+    until(lambda: not rig.leg.is_congested)
+    batches = []
+    while rig.uplink.has_kept:
+        batches.append(rig.uplink.check_fill(100.0))
+        gevent.sleep(0.001)
+    assert reader.get(timeout=WAIT_S) == list(range(sent + 60))
+    assert sum(batches) == 60
+    assert max(batches) <= BATCH_FRAMES
+    rig.leg.transport.shut()  # type: ignore[union-attr]
+    rig.peer.close()

@@ -43,7 +43,10 @@ def code_of(data: object) -> str:
 # -- from the AI ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("session", [{}, {"expires_at": None}, {"expires_at": 0}])
+@pytest.mark.parametrize(
+    "session",
+    [{}, {"expires_at": None}, {"expires_at": 0}, *({"expires_at": odd} for odd in (-5, -1e308, 1.1e10, 1e306, 10**300))],
+)
 def test_a_session_without_an_end(session: dict[str, Any]) -> None:
     assert parsed("session.created", session=session) == ai.SessionCreated(0.0)
 

@@ -19,7 +19,7 @@ from gw.call.dialogue.commands import Command
 from gw.call.dialogue.facts import NEVER
 from gw.call.dialogue.inputs import Trouble
 from gw.call.state import Reason, Result, State
-from gw.config import Agent, Turns
+from gw.config import Agent, Transfer, Turns
 from gw.media.ai.leg import AiLegError
 from gw.media.ai_in import AiIn
 from gw.media.ai_side import SEND_BATCH
@@ -126,6 +126,32 @@ def test_a_sentence_that_is_heard_after_the_ai_was_given_up_keeps_its_share(rig:
     call.report_end()
     (turn,) = [event for event in rig.emitted if isinstance(event, bus.Turn)]
     assert (turn.text, turn.heard_ms) == ("a long answer", 200)
+
+
+@pytest.mark.parametrize("end", ["returns", "speaks"])
+def test_a_transfer_that_waits_for_its_words_is_known_to_the_next_session(contexts: ContextMaker, end: str) -> None:
+    """Its output comes to that session: an AI refuses the output of a call that its conversation lacks."""
+    agent = {"tools": ("hang_up", "transfer"), "transfer": Transfer(targets={"sales": "+15550100"})}
+    rig = Rig(contexts, **agent)
+    try:
+        wish = ai.ToolCall("r1", "i2", "call_1", "transfer", '{"target":"sales"}')
+        rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(8 * 200)), wish)
+        rig.receive(ai.ResponseDone("r1", "completed", ""))
+        rig.call.dialogue.lose_session(given.SessionLost(Reason.AI_LOST), "the socket broke", is_expired=False)
+        rig.call.dialogue.on(given.SessionReady())
+        leg = rig.call.ai.leg
+        assert isinstance(leg, FakeLeg)
+        assert leg is not rig.leg
+        assert leg.of("state_call") == [("call_1", "transfer", '{"target":"sales"}')]
+        assert leg.of("tool_output") == []
+        if end == "speaks":
+            rig.receive(ai.SpeechStarted("c1", 0))
+            assert leg.of("tool_output") == [("call_1", _OUTPUTS["cancelled"][1])]
+        else:
+            rig.call.dialogue.on(given.HeardOut())
+            assert len(rig.notes("leaving")) == 1
+    finally:
+        rig.close()
 
 
 def test_an_ai_that_closes_while_the_caller_is_transferred_is_left(contexts: ContextMaker) -> None:

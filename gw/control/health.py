@@ -142,7 +142,7 @@ class Health:
             "signed": self._config.signed,
             "readiness": msgspec.to_builtins(self.readiness()),
             "workers": msgspec.to_builtins(self._bus.workers()),
-            "fleet": self._machine.status(),
+            "machine": self._machine.status(),
             "calls": len(self._bus.calls.owned()),
             "backlog": self._spool.backlog(),
             "poison": self._spool.poisoned(),

@@ -90,7 +90,7 @@ def measure(slots: int, count: int, seconds: int, workers: int) -> dict[str, Any
                     calls.append(twilio.place_call(silence, hang_up=False, max_s=seconds * 3.0))
                     gevent.sleep(PAUSE_S)
                 gevent.sleep(1.0)
-                spread = [one["calls"] for one in admin.request("status")["fleet"]["processes"][1:]]
+                spread = [one["calls"] for one in admin.request("status")["machine"]["processes"][1:]]
                 for call in calls:
                     call.wait(seconds * 3.0)
                 gevent.sleep(REUSE_S)

@@ -266,9 +266,9 @@ def test_more_callers_than_slots(tmp_path: Path) -> None:
         }
         status = r.status()
         assert status is not None
-        assert (status["fleet"]["calls"], status["fleet"]["capacity"], status["fleet"]["reserved"]) == (6, 6, 0)
+        assert (status["machine"]["calls"], status["machine"]["capacity"], status["machine"]["reserved"]) == (6, 6, 0)
         assert "every slot is taken: 6 calls of 6" in status["readiness"]["reasons"]
-        assert [one["calls"] for one in status["fleet"]["processes"][1:]] == [3, 3]
+        assert [one["calls"] for one in status["machine"]["processes"][1:]] == [3, 3]
         for call in taken:
             r.check_whole(call)
 
@@ -285,7 +285,7 @@ def test_a_drained_machine_refuses_callers_and_keeps_its_calls(r: Running) -> No
     live = r.place(2)
     until(lambda: all(call.received_audio for call in live), "the agents talk")
     waiting = gevent.spawn(command, r, "drain", "--wait")
-    until(lambda: (r.status() or {})["fleet"]["drained"], "the machine is drained")
+    until(lambda: (r.status() or {})["machine"]["drained"], "the machine is drained")
     turned_away = r.place(1)[0]
     assert turned_away.wait(scaled(10.0))
     assert turned_away.spoken

@@ -109,7 +109,7 @@ def _wait(settings: Settings, timeout_s: float, *, quiet: bool) -> int:
 def _calls(settings: Settings) -> int:
     """Return live calls and reserved slots; 1 while control is being replaced and cannot answer."""
     try:
-        fleet = settings.ask("status")["fleet"]
+        machine = settings.ask("status")["machine"]
     except Unreachable:
         return 1
-    return int(fleet["calls"] + fleet["reserved"])
+    return int(machine["calls"] + machine["reserved"])

@@ -50,7 +50,7 @@ def _follow(settings: Settings, number: int, *, quiet: bool) -> dict[str, Any]:
     shown = ""
     while time.monotonic() < deadline_s:
         try:
-            report: dict[str, Any] = settings.ask("status")["fleet"]["reload"]
+            report: dict[str, Any] = settings.ask("status")["machine"]["reload"]
         except Unreachable:
             report = {}  # control is being replaced
         if report.get("n", 0) >= number:

@@ -132,7 +132,7 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
     from gw.terminal import Column, console, dash, duration, facts, milliseconds, table, usd
 
     status, now_s = seen["status"], seen["at"]
-    fleet, readiness = status["fleet"], status["readiness"]
+    machine, readiness = status["machine"], status["readiness"]
     reasons = "; ".join(readiness["reasons"])
     ready = Text("away", "red") if away else Text("ready", "green") if readiness["ready"] else Text("not ready", "red")
     running = f"{status['version']} on {status['host']}, up {duration(status['uptime_s'])} since start or reload, "
@@ -143,7 +143,7 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
     claims = counted(status["claims"], "recording", "recordings")
     rows: list[tuple[str, str | Text]] = [
         ("gateway", Text.assemble(running, ready)),
-        ("calls", f"{status['calls']} of {fleet['capacity']}, {fleet['reserved']} reserved"),
+        ("calls", f"{status['calls']} of {machine['capacity']}, {machine['reserved']} reserved"),
         ("lateness", lateness),
         ("waiting", f"{events} in the spool, {claims} claimed there"),
     ]
@@ -154,7 +154,7 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
         rows.append(("store", Text(f"{status['store']['problem']}; the live calls are not listed", "red")))
     if away or reasons:
         rows.append(("", Text(away or reasons, "red" if away else "yellow")))
-    processes = {process["name"]: process for process in fleet["processes"]}
+    processes = {process["name"]: process for process in machine["processes"]}
     workers = (
         Column(">worker", lambda row: str(row["index"])),
         Column("state", lambda row: _state(row, processes.get(f"worker {row['index']}"))),

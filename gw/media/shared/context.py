@@ -58,6 +58,8 @@ from metrics.declare import (
 )
 from metrics.page import Page
 
+log = logging.getLogger(__name__)
+
 #: Endings kept for Twilio's action webhook, which comes within a second of a stream's end.
 MAX_ENDINGS: Final = 1000
 #: Pause between two questions to control.
@@ -254,7 +256,7 @@ class MediaContext:
             name = self.name_of(call_sid, ending.account_sid)
             self.ledger.remember(key_of("owed nothing", name), now_s + SHARED_S, now_s, is_end=True)
         except SharedBusyError:
-            self.cells.locks_busy.add()
+            log.warning("the end of a call is not shared: other workers hold the lock", extra={"call_sid": call_sid})
 
     def is_owed_nothing(self, name: str) -> bool:
         """Return whether this call ended at some worker, and its caller is owed nothing.

@@ -57,7 +57,7 @@ STATUS = {
     "signed": True,
     "readiness": {"ready": True, "reasons": []},
     "workers": [],
-    "fleet": {"calls": 0, "reserved": 0},
+    "machine": {"calls": 0, "reserved": 0},
     "calls": 0,
     "backlog": 0,
     "poison": 0,

@@ -35,7 +35,7 @@ class Asked(Settings):
         if step == 1:
             raise Unreachable("control is being replaced")
         state = "done" if step >= self._steps else "running"
-        return {"fleet": {"reload": {"n": 7, "state": state, "step": f"step {step}", "problem": ""}}}
+        return {"machine": {"reload": {"n": 7, "state": state, "step": f"step {step}", "problem": ""}}}
 
 
 @pytest.fixture

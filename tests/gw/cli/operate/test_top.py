@@ -36,7 +36,7 @@ def _seen(**facts: Any) -> dict[str, Any]:
             "uptime_s": 90.0,
             "readiness": {"ready": False, "reasons": ["drained by an operator"]},
             "calls": 4,
-            "fleet": {
+            "machine": {
                 "capacity": 225,
                 "reserved": 1,
                 "processes": [{"name": "worker 0", "late": True}],
@@ -119,7 +119,7 @@ def test_a_store_without_an_answer_leaves_the_rest(cli: CommandLine, monkeypatch
     status["store"] = {"reachable": True, "problem": ""}
     seen = sample(settings)
     assert (seen["status"]["store"], seen["calls"]) == ({"reachable": False, "problem": "the store is not available"}, [])
-    seen["status"]["fleet"] = {"capacity": 1, "reserved": 0, "processes": []}
+    seen["status"]["machine"] = {"capacity": 1, "reserved": 0, "processes": []}
     assert "the store is not available; the live calls are not listed" in _shown(seen, calls=1)
 
 

@@ -6,6 +6,9 @@ import click
 
 from gw.cli.context import EXIT_CODES, EXIT_CODES_HERE, Failure, Settings, common_options, counted, gateway_options, print_answer
 
+#: Bound on a command that changes up to 100,000 events; just below the admin socket's own.
+ASK_S = 14.0
+
 
 @click.group(short_help="Try endpoints, and manage undelivered events.", epilog=EXIT_CODES_HERE)
 def hooks() -> None:
@@ -23,7 +26,7 @@ def hooks() -> None:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of events.")
 @gateway_options
 def list_hooks(settings: Settings, waiting: bool, limit: int, as_json: bool) -> None:
-    """List events that were not delivered, newest first. They are kept for a week. Needs the running gateway."""
+    """List events that were not delivered, newest first. They are kept for a week, at most 100,000. Needs the running gateway."""
     from gw.terminal import Column, local_time, print_listing
 
     rows = settings.ask("hooks_list", state="waiting" if waiting else "dead", limit=limit)
@@ -49,7 +52,7 @@ def list_hooks(settings: Settings, waiting: bool, limit: int, as_json: bool) -> 
 @gateway_options
 def retry_hooks(settings: Settings, ids: tuple[str, ...], as_json: bool) -> None:
     """Send events that were not delivered once more: the given IDS, or all."""
-    done = settings.ask("hooks_retry", ids=list(ids))
+    done = settings.ask("hooks_retry", timeout_s=ASK_S, ids=list(ids))
     print_answer(done, f"{counted(done['queued'], 'event is', 'events are')} sent once more.", as_json=as_json)
 
 
@@ -67,7 +70,7 @@ def drop_hooks(settings: Settings, ids: tuple[str, ...], whole: bool, yes: bool,
     if not yes:
         some = "all events that were" if whole else counted(len(ids), "event that was", "events that were")
         click.confirm(f"Delete {some} not delivered?", abort=True, err=True)
-    done = settings.ask("hooks_drop", ids=list(ids))
+    done = settings.ask("hooks_drop", timeout_s=ASK_S, ids=list(ids))
     print_answer(done, f"{counted(done['dropped'], 'event was', 'events were')} deleted.", as_json=as_json)
 
 

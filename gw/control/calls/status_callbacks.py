@@ -31,6 +31,7 @@ from gw.control.recording.rows import RecordingRows
 from gw.control.rows import CallEnd
 from gw.control.store import RecordingFields, Store, StoreError, StoreUnavailable
 from gw.control.twilio_api.answers import parse_count
+from gw.errors import GatewayError
 from gw.protocol.webhook_form import CALL_OVER
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ class StatusCallbacks:
                 self.on_event(event)  # spooled by an earlier process
         except StoreUnavailable:
             raise
-        except StoreError as error:
+        except GatewayError as error:  # of the store, or of the spool with the recording's event: the reconcile pass looks again
             log.error("a webhook could not be acted on: %s", error, extra={"call_sid": call_sid, "reason": error.code})
         except Exception:  # a boundary: one webhook must not block the spool behind it
             log.exception("a webhook could not be acted on", extra={"call_sid": call_sid})

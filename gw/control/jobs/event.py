@@ -1,9 +1,9 @@
 """Jobs of the kind `event` and an endpoint: events of calls, each delivered at least once.
 
-A job is made in the commit that accepts the bus event. Its first run completes the body with the store's facts of the call; the
-same bytes are sent until the endpoint answers with 2xx. An event that fails holds back the later ones of its call for that
-endpoint, and no others. A status 410 stops an endpoint until an operator retries its events. A stream may end before its call
-does: such an end is dropped.
+A job is made in the commit that accepts the bus event; the job of a recording, before its row becomes `completed`. The job's
+first run completes the body with the store's facts of the call; the same bytes are sent until the endpoint answers with 2xx. An
+event that fails holds back the later ones of its call for that endpoint, and no others. A status 410 stops an endpoint until an
+operator retries its events. A stream may end before its call does: such an end is dropped.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ class EventHandler:
         """Return the job of a completed recording, if the endpoint receives such events. The same recording has the same id."""
         data = {"recording_sid": recording_sid, "duration_s": duration_s}
         draft = None if self.is_stopped else self._of("recording.completed", call_sid, now, data)
-        return None if draft is None else self._wanted(msgspec.structs.replace(draft, id=self._id_of(recording_sid)), now)
+        if draft is None:
+            return None
+        return self._wanted(msgspec.structs.replace(draft, id=self._id_of(recording_sid or call_sid)), now)
 
     def _wanted(self, draft: Draft, now: float) -> Wanted:
         deadline_at = now + self.hook.give_up_h * _HOUR_S

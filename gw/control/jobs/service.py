@@ -7,7 +7,8 @@ claim. A result is sent to the call's worker immediately; a worker that was away
 
 If the outcome of a commit is unknown, the next turn returns each claim that no runner here has, because its request was not
 sent, and sends the results that may be unsent. At the start, claims of an earlier process are repeated or settled
-(`lifecycle.on_found`). Results are kept for KEEP_S.
+(`lifecycle.on_found`). Results are kept for KEEP_S, the wishes of calls that left their stream for KEEP_LEFT_S, and events that
+were not delivered for KEEP_DEAD_S.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from gevent.event import Event
 from gw import bus
 from gw.bounded import OutOfTimeError, within
 from gw.control.jobs import lifecycle, table
-from gw.control.jobs.lifecycle import Ended, Job, Outcome
+from gw.control.jobs.lifecycle import Again, Ended, Job, Outcome
 from gw.errors import GatewayError, ProtocolError
 from gw.latest import Latest
 from gw.protocol.hooks.tool_call import decode_call, failed
@@ -46,7 +47,8 @@ KEEP_S: Final = 300.0
 MAX_KEPT: Final = 10_000
 #: The wish of a call that left its stream: the end of a transfer names its target, and a `<Dial>` lasts up to four hours.
 KEEP_LEFT_S: Final = 5 * 3600.0
-#: Events that were not delivered are kept for a week: as many as may wait for one endpoint.
+MAX_LEFT: Final = 100_000
+#: Events that were not delivered, of all endpoints: a week, and as many as may wait for one endpoint.
 KEEP_DEAD_S: Final = 7 * 86_400.0
 MAX_DEAD: Final = 100_000
 #: Period of their removal.
@@ -57,6 +59,8 @@ IDLE_S: Final = 5.0
 RETRY_S: Final = 0.5
 #: Longest wait of an ended tool call for its turn, if no other waits for its runner: ends that are close share a commit.
 ENDED_S: Final = 0.05
+#: Pause after an attempt of an event that was ended or failed here: the longest attempt. The endpoint recognises a repetition.
+UNCLEAR_S: Final = 60.0
 #: Ids in one question.
 MAX_ASKED: Final = 100
 
@@ -374,11 +378,11 @@ class Jobs:
             self._next_prune_s = now_s + PRUNE_S
             passing, left, dead = (
                 table.Kept(KEEP_S, MAX_KEPT),
-                table.Kept(KEEP_LEFT_S, MAX_KEPT),
+                table.Kept(KEEP_LEFT_S, MAX_LEFT),
                 table.Kept(KEEP_DEAD_S, MAX_DEAD),
             )
             if lost := self._disk.transact(partial(table.prune, now=time.time(), passing=passing, left=left, dead=dead)):
-                log.error("%d events that were not delivered are removed: more than %d are kept", lost, MAX_DEAD)
+                log.error("%d events that were not delivered are removed: at most %d are kept", lost, MAX_DEAD)
 
     def _attempt(self, handler: Handler, job: Job) -> None:
         """Run a claimed job once. The body of a greenlet of the pool."""
@@ -393,10 +397,10 @@ class Jobs:
         except _Cancelled:
             outcome = Ended("failed", "cancelled", failed("cancelled", "The request was given up.").output)
         except OutOfTimeError:
-            outcome = _unclear(f"The request took longer than {handler.limit_s:g} s.")
+            outcome = _unclear(job, f"The request took longer than {handler.limit_s:g} s.")
             log.error("a job took longer than %g s", handler.limit_s, extra={"call_sid": job.call_sid})
         except Exception:  # this greenlet's top: the request may have been sent
-            outcome = _unclear("The gateway failed while the request was under way.")
+            outcome = _unclear(job, "The gateway failed while the request was under way.")
             log.exception("a job of kind %s failed", job.kind, extra={"call_sid": job.call_sid})
         finally:
             del self._requests[job.id]
@@ -424,5 +428,7 @@ def _settled(job: Job) -> bus.JobSettled:
     return bus.JobSettled(job.id, job.call_sid, job.outcome, job.result)
 
 
-def _unclear(detail: str) -> Ended:
+def _unclear(job: Job, detail: str) -> Outcome:
+    if job.is_event:
+        return Again(UNCLEAR_S)
     return Ended("unclear", "unknown_outcome", failed("unknown_outcome", detail).output)

@@ -24,6 +24,8 @@ CREATE INDEX IF NOT EXISTS jobs_due ON jobs (kind, next_at) WHERE state = 'wante
 CREATE INDEX IF NOT EXISTS jobs_late ON jobs (deadline_at) WHERE state = 'wanted';
 CREATE INDEX IF NOT EXISTS jobs_claimed ON jobs (id) WHERE state = 'claimed';
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (at) WHERE state IN ('wanted', 'claimed');
+CREATE INDEX IF NOT EXISTS jobs_requests ON jobs (at)
+    WHERE state IN ('wanted', 'claimed') AND kind NOT IN ('leave', 'dial', 'pause', 'resume');
 CREATE INDEX IF NOT EXISTS jobs_settled ON jobs (next_at) WHERE state NOT IN ('wanted', 'claimed');
 CREATE INDEX IF NOT EXISTS jobs_left ON jobs (next_at) WHERE state NOT IN ('wanted', 'claimed') AND kind = 'leave';
 CREATE INDEX IF NOT EXISTS jobs_passing ON jobs (next_at) WHERE state NOT IN ('wanted', 'claimed') AND kind != 'leave'
@@ -191,14 +193,14 @@ def prune(db: sqlite3.Connection, now: float, *, passing: Kept, left: Kept, dead
 
     Returns: the number of events that were not delivered, and removed before their time.
     """
-    lost = 0
+    surplus_of = {}
     for which, kept in ((_PASSING, passing), (_LEFT, left), (_DEAD, dead)):
         settled = f"SELECT rowid FROM jobs WHERE {which}"
         old = f"{settled} AND next_at < ? ORDER BY next_at LIMIT ?"
         db.execute(f"DELETE FROM jobs WHERE rowid IN ({old})", (now - kept.seconds, _REMOVED))
         surplus = f"{settled} ORDER BY next_at DESC LIMIT ? OFFSET ?"
-        lost = db.execute(f"DELETE FROM jobs WHERE rowid IN ({surplus})", (_REMOVED, kept.most)).rowcount
-    return lost
+        surplus_of[which] = db.execute(f"DELETE FROM jobs WHERE rowid IN ({surplus})", (_REMOVED, kept.most)).rowcount
+    return surplus_of[_DEAD]
 
 
 def list_pauses(db: sqlite3.Connection) -> list[Job]:
@@ -214,19 +216,24 @@ def list_events(db: sqlite3.Connection, limit: int, *, dead: bool) -> list[Job]:
     return _select(db, f"WHERE {_OPEN} AND kind >= 'event' AND kind < 'evenu' ORDER BY at LIMIT ?", limit)
 
 
-def retry(db: sqlite3.Connection, ids: Sequence[str], now: float, deadline_of: Callable[[Job], float]) -> list[Job]:
-    """Want events that were not delivered once more, all of them without ids. Returns them unchanged.
+def dead_ids(db: sqlite3.Connection) -> list[str]:
+    """Return the ids of all events that were not delivered, oldest first."""
+    return [job_id for (job_id,) in db.execute(f"SELECT id FROM jobs WHERE {_DEAD} ORDER BY rowid")]
 
-    Their endpoints, without ids all, receive events again.
-    """
-    chosen = [job for job in find(db, ids) if job.is_dead] if ids else _select(db, f"WHERE {_DEAD} ORDER BY rowid")
+
+def retry(db: sqlite3.Connection, ids: Sequence[str], now: float, deadline_of: Callable[[Job], float]) -> list[Job]:
+    """Want events that were not delivered once more. Returns them unchanged. Their endpoints receive events again."""
+    chosen = [job for job in find(db, ids) if job.is_dead]
     for job in chosen:
-        change(db, Change(job, lifecycle.on_retry(job, now, deadline_at=deadline_of(job))))
-    if ids:
-        db.executemany("DELETE FROM stopped_endpoints WHERE kind = ?", {(job.kind,) for job in chosen})
-    else:
-        db.execute("DELETE FROM stopped_endpoints")
+        again = lifecycle.on_retry(job, now, deadline_at=deadline_of(job))
+        change(db, Change(job, lifecycle.on_behind(again) if _is_behind(db, job) else again))
+    db.executemany("DELETE FROM stopped_endpoints WHERE kind = ?", {(job.kind,) for job in chosen})
     return chosen
+
+
+def resume_all(db: sqlite3.Connection) -> None:
+    """Let every endpoint receive events again."""
+    db.execute("DELETE FROM stopped_endpoints")
 
 
 def stop(db: sqlite3.Connection, kind: str, now: float) -> None:
@@ -240,9 +247,7 @@ def stopped(db: sqlite3.Connection) -> dict[str, float]:
 
 
 def drop(db: sqlite3.Connection, ids: Sequence[str]) -> int:
-    """Remove events that were not delivered, all of them without ids. Returns their number."""
-    if not ids:
-        return db.execute(f"DELETE FROM jobs WHERE {_DEAD}").rowcount
+    """Remove events that were not delivered. Returns their number."""
     return sum(db.execute(f"DELETE FROM jobs WHERE id = ? AND {_DEAD}", (one,)).rowcount for one in ids)
 
 

@@ -206,6 +206,42 @@ def test_a_call_s_events_reach_an_endpoint_in_sequence(make: Make, tmp_path: Pat
         assert 'gw_hook_requests_total{kind="event",outcome="ok"} 3.0' in rig.ask("/metrics")[1].decode()
 
 
+@pytest.mark.parametrize("first", ["callback", "reconcile"])
+def test_a_completed_recording_is_one_event(make: Make, twilio: ScriptedRest, tmp_path: Path, first: str) -> None:
+    """Twilio's callback may be lost; then the reconcile pass finds the recording. The callback may also come late, or twice."""
+    twilio.posts.append(created())
+    with HookTwin("new") as endpoint:
+        config = msgspec.structs.replace(
+            twilio.config(),
+            events=(EventHook(url=endpoint.url("ok/events"), types=("recording.completed",)),),
+            hooks=Hooks(allow_networks=("127.0.0.0/8",)),
+            secrets=msgspec.structs.replace(twilio.config().secrets, hook_secret="new"),
+        )
+        rig = make(config_in(tmp_path, config))
+        worker = rig.worker()
+        now = time.time()
+        worker.await_ack(worker.send(call_started(), bus.FirstAudio(CALL, now), bus.StartRecording(CALL, ACCOUNT, now)))
+        rig.call(CALL, lambda call: (call["recording"] or {}).get("state") == "started")
+        form = {"CallSid": CALL, "RecordingSid": RECORDING, "RecordingStatus": "completed", "RecordingDuration": "3"}
+        callback = bus.Webhook("recording", time.time(), form)
+        worker.await_ack(worker.send(call_ended()))
+        rig.call(CALL, lambda call: call["ended_at"] is not None)
+        if first == "callback":
+            worker.await_ack(worker.send(callback, callback))
+        else:
+            twilio.gets.append(listing(recording(status="completed", duration="3")))
+            assert rig.admin.request("recordings_reconcile")["settled"] == 1
+            worker.await_ack(worker.send(callback))
+        rig.call(CALL, lambda call: call["recording"]["state"] == "completed")
+        rig.admin.request("recordings_reconcile")
+        assert endpoint.wait_for(lambda twin: twin.requests, scaled(20.0))
+        until(lambda: not rig.admin.request("status")["backlog"] and not rig.admin.request("status")["jobs"]["open"])
+        [request] = endpoint.requests
+        assert (request.fault, request.body["type"], request.body["call"]["sid"]) == ("", "recording.completed", CALL)
+        assert request.body["data"] == {"recording_sid": RECORDING, "duration_s": 3}
+        assert twilio.count("GET") == (first == "reconcile")
+
+
 def test_readiness_follows_the_workers(make: Make) -> None:
     rig = make()
     assert rig.ask("/healthz")[0] == 200

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gw.config import EventHook
+from gw.control.admin import hooks
 from gw.control.admin.hooks import HookCommands
 from gw.control.admin.server import CommandError
 from gw.control.jobs import lifecycle, table
@@ -70,6 +71,33 @@ def test_a_stopped_endpoint_receives_events_again(rig: Rig, ids: tuple[str, ...]
     assert rig.run("hooks_retry", ids=["e1"]) == {"queued": 1}, "another endpoint's"
     assert (rig.handler.is_stopped, list(rig.spool.transact(table.stopped))) == (True, [rig.handler.kind])
     rig.run("hooks_retry", ids=list(ids))
+    assert (rig.handler.is_stopped, rig.spool.transact(table.stopped)) == (False, {})
+
+
+@pytest.mark.parametrize("command", ["hooks_retry", "hooks_drop"])
+def test_many_events_are_changed_in_short_transactions(rig: Rig, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """A hundred thousand in one would keep the spool from calls for seconds."""
+    monkeypatch.setattr(hooks, "_STEP", 2)
+    at = time.time() - 9.0
+    jobs = [lifecycle.want(f"d{n}", "event other", f"CB{n}", "{}", deadline_at=at, now=at) for n in range(3)]
+    rig.spool.transact(lambda db: table.insert(db, [table.Wanted(one, 9) for one in jobs], at))
+    rig.spool.transact(lambda db: table.turn(db, [], {}, time.time()))
+    changed: list[int] = []
+    change = getattr(table, command.removeprefix("hooks_"))
+
+    def count(*args: Any, ids: list[str], **more: Any) -> Any:
+        changed.append(len(ids))
+        return change(*args, ids=ids, **more)
+
+    monkeypatch.setattr(table, change.__name__, count)
+    assert list(rig.run(command).values()) == [5]
+    assert (changed, rig.run("hooks_list")) == ([2, 2, 1], [])
+
+
+def test_a_stopped_endpoint_without_events_receives_events_again(rig: Rig) -> None:
+    rig.run("hooks_drop")
+    rig.handler._stop()
+    assert rig.run("hooks_retry") == {"queued": 0}
     assert (rig.handler.is_stopped, rig.spool.transact(table.stopped)) == (False, {})
 
 

@@ -18,6 +18,7 @@ from gw.control.calls.registry import Calls
 from gw.control.calls.status_callbacks import StatusCallbacks, recording_outcome
 from gw.control.recording.lifecycle import Outcome
 from gw.control.recording.rows import RecordingRows
+from gw.control.spool import SpoolError
 from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
 from metrics import declare
 from metrics.page import Page
@@ -80,13 +81,15 @@ class Rig:
         self.page = Page.create(folder / "control.page")
         self.calls = Calls(several_accounts=True)
         self.foreign: list[str] = []
+        self.completed: list[str] = []
+        self.spool_error: SpoolError | None = None
         self.hang_ups: list[tuple[str, str]] = []
         self.over: list[str] = []
         self.lost: list[set[str]] = []
         self.spooled = (0, 0)
         self.callbacks = StatusCallbacks(
             self.store,
-            RecordingRows(self.store, self.page),
+            RecordingRows(self.store, self.page, self.on_completed),
             self.calls,
             gateway="here",
             hang_up=self.hang_up,
@@ -95,6 +98,11 @@ class Rig:
             on_foreign=self.foreign.append,
             spooled=lambda: self.spooled,
         )
+
+    def on_completed(self, call_sid: str, recording_sid: str, duration_s: int | None) -> None:
+        if self.spool_error is not None:
+            raise self.spool_error
+        self.completed.append(recording_sid)
 
     def hang_up(self, call_sid: str, reason: str) -> bool:
         self.hang_ups.append((call_sid, reason))
@@ -152,7 +160,18 @@ def test_a_repeated_status_changes_nothing(rig: Rig) -> None:
     rig.report("recording", **FORM)
     assert rig.store.recording(CALL) == before
     completed = rig.page.counter(declare.RECORDINGS, outcome="completed")
-    assert completed.value == 1
+    assert (completed.value, rig.completed) == (1, ["RE1"])
+
+
+def test_a_recording_whose_event_is_not_on_disk_is_left_to_the_reconcile_pass(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    assert rig.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
+    rig.report("recording", **{**FORM, "RecordingStatus": "in-progress"})
+    rig.spool_error = SpoolError("the disk is full")
+    rig.report("recording", **FORM)
+    row = rig.store.recording(CALL)
+    assert row is not None
+    assert (row.state, rig.completed) == ("started", [])
+    assert [(entry.levelname, entry.exc_info) for entry in caplog.records] == [("ERROR", None)]
 
 
 @pytest.mark.parametrize(("error", "kept"), [(StoreUnavailable("away"), True), (StoreError("no"), False), (KeyError("x"), False)])
@@ -443,7 +462,7 @@ def test_a_recording_status_of_another_account_changes_no_row(rig: Rig) -> None:
     rig.report("recording", **{**FORM, **FOREIGN})
     row = rig.store.recording(CALL)
     assert row is not None
-    assert (row.state, row.url, rig.foreign) == ("claimed", None, ["recording"])
+    assert (row.state, row.url, rig.foreign, rig.completed) == ("claimed", None, ["recording"], [])
     rig.report("recording", **FORM)
     row = rig.store.recording(CALL)
     assert row is not None

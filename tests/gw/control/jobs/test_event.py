@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from gw.control.jobs.event import (
     RETRY_AFTER_S,
     TRANSFER_S,
     EventHandler,
+    EventHooks,
     backoff_s,
     event_hooks,
     retry_after_s,
@@ -136,23 +138,62 @@ def test_the_end_of_a_call_is_sent_with_what_the_store_has(page: Page, twin: Hoo
 
 def test_each_event_of_the_bus_has_its_type(page: Page) -> None:
     handler = Store().handler(page, "http://127.0.0.1:9/x", transcript="live")
-    recording = {"CallSid": "CA1", "RecordingSid": "RE1", "RecordingStatus": "completed", "RecordingDuration": "x"}
     events = {
         "call.started": bus.CallStarted("CA1", "MZ1", "AC1", "a", "inbound", "+1", "+2", BEGAN, BEGAN + 1),
         "call.ended": ENDED,
         "tool.called": bus.CallEvent("CA1", "tool_called", BEGAN, {"tool": "t", "arguments": "secret"}),
-        "recording.completed": bus.Webhook("recording", BEGAN, recording),
         "transcript.turn": bus.Turn("CA1", 1, "caller", "Hello", "item", 5),
     }
     drafts = [decode_draft(job_of(handler, event).body) for event in events.values()]
     assert [draft.type for draft in drafts] == list(events)
     assert "arguments" not in drafts[2].data
-    assert drafts[3].data == {"recording_sid": "RE1", "duration_s": None}
-    others = [bus.FirstAudio("CA1", 1.0), bus.Webhook("recording", 1.0, {**recording, "RecordingStatus": "absent"})]
+    others = [bus.FirstAudio("CA1", 1.0), bus.Webhook("recording", 1.0, {"CallSid": "CA1", "RecordingStatus": "completed"})]
     assert [handler.of_event(event, BEGAN) for event in others] == [None, None]
     few = Store().handler(page, "http://127.0.0.1:9/x", types=("call.ended",), transcript="none")
     made = [few.of_event(event, BEGAN) for event in events.values()]
-    assert [wanted is not None for wanted in made] == [False, True, False, False, False]
+    assert [wanted is not None for wanted in made] == [False, True, False, False]
+
+
+def test_a_recording_has_one_event_for_each_endpoint(page: Page) -> None:
+    store = Store()
+    one, other = (store.handler(page, f"http://127.0.0.1:9/{name}") for name in ("a", "b"))
+    hooks = EventHooks([one, other, store.handler(page, "http://127.0.0.1:9/c", types=("call.ended",))])
+    first, second = hooks.of_recording("CA1", "RE1", 5)
+    draft = decode_draft(first.job.body)
+    assert (draft.type, draft.id, draft.data) == ("recording.completed", first.job.id, {"recording_sid": "RE1", "duration_s": 5})
+    assert (first.job.kind, first.job.call_sid, second.job.kind) == (one.kind, "CA1", other.kind)
+    again, _ = hooks.of_recording("CA1", "RE1", None)
+    assert decode_draft(again.job.body).data == {"recording_sid": "RE1", "duration_s": None}
+    unnamed = [hooks.of_recording(call_sid, "", 5)[0].job.id for call_sid in ("CA1", "CA2")]
+    ids = [first.job.id, second.job.id, hooks.of_recording("CA1", "RE2", 5)[0].job.id, *unnamed]
+    assert (again.job.id, len(set(ids))) == (first.job.id, 5)
+    one.is_stopped = other.is_stopped = True
+    assert hooks.of_recording("CA1", "RE1", 5) == []
+
+
+def test_an_undelivered_event_with_a_long_transcript_is_retried_whole(page: Page, twin: HookTwin) -> None:
+    store = Store()
+    turns = [TurnRow(call_sid="CA1", n=n, role="caller", text="word " * 200, start_ms=n, interrupted=False) for n in range(100)]
+    store.details = msgspec.structs.replace(DETAILS, turns=turns)
+    handler, now = store.handler(page, twin.url()), time.time() + 1.0
+
+    def take() -> Job:
+        [job] = store.disk.transact(lambda db: table.turn(db, [], {handler.kind: 1}, now).claimed)
+        return job
+
+    def write(before: Job, after: Job) -> None:
+        assert store.disk.transact(lambda db: table.change(db, table.Change(before, after)))
+
+    store.disk.transact(lambda db: table.insert(db, [table.Wanted(job_of(handler, ENDED), 9)], now))
+    job = take()
+    write(job, lifecycle.on_outcome(job, handler.run(job, 1), now))
+    whole = (job := take()).body
+    assert len(whole) > lifecycle.MAX_BODY_CHARS
+    write(job, lifecycle.on_outcome(job, Ended("failed", "gone", ""), now))
+    assert len(store.disk.transact(lambda db: table.retry(db, table.dead_ids(db), now, lambda one: now + 60))) == 1
+    assert handler.run(take(), 1) == Ended("done", "ok", "")
+    [request] = twin.requests
+    assert (request.fault, request.content) == ("", whole.encode())
 
 
 def test_an_event_waits_for_the_store(page: Page) -> None:

@@ -130,6 +130,20 @@ def test_an_event_keeps_its_body_until_it_is_delivered() -> None:
     assert lifecycle.on_outcome(event, Ended("done", "ok", ""), 12.0).body == ""
 
 
+@pytest.mark.parametrize("completed", [False, True])
+def test_an_undelivered_event_keeps_a_body_of_any_length(completed: bool) -> None:
+    """A body is completed with the words of the call, beyond the limit on new jobs. Without it a retry would send nothing."""
+    long = "x" * (MAX_BODY_CHARS + 1)
+    event = lifecycle.want("e", "event a", CALL, "draft" if completed else long, deadline_at=100.0, now=10.0)
+    if completed:
+        event = lifecycle.on_outcome(lifecycle.on_due(event, 11.0), Rewritten(long), 12.0)
+        event = lifecycle.on_due(event, 100.1)
+    assert (event.is_dead, event.body) == (True, long)
+    again = lifecycle.on_due(lifecycle.on_retry(event, 101.0, deadline_at=200.0), 102.0)
+    assert (again.state, again.body) == ("claimed", long)
+    assert lifecycle.on_outcome(again, Ended("done", "ok", ""), 103.0).body == ""
+
+
 def test_a_claimed_job_is_never_claimed_again() -> None:
     with pytest.raises(KeyError):
         lifecycle.on_due(lifecycle.on_due(job(), 11.0), 11.0)

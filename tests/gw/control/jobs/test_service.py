@@ -18,7 +18,10 @@ from gevent.event import Event
 
 from gw import bus
 from gw.bounded import within
-from gw.control.jobs import service, table
+from gw.call.leave import Leave, encode_leave
+from gw.control.calls.left_calls import LeftCalls
+from gw.control.calls.registry import Call
+from gw.control.jobs import lifecycle, service, table
 from gw.control.jobs.lifecycle import Again, Ended, Job, Outcome
 from gw.control.jobs.service import Jobs
 from gw.control.spool import Spool, SpoolError
@@ -225,6 +228,24 @@ def test_a_handler_that_fails_leaves_an_unclear_outcome(rig: Rig, failure: str, 
     assert "a job" in caplog.text
 
 
+@pytest.mark.parametrize("failure", ["raises", "hangs"])
+def test_an_event_whose_attempt_fails_here_is_sent_again(rig: Rig, failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "UNCLEAR_S", 0.01)
+    runner = Runner()
+    runner.kind = "event a"
+    if failure == "raises":
+        runner.outcomes.append(RuntimeError("on purpose"))
+        runner.gate.set()
+    else:
+        runner.limit_s = 0.05
+    rig.start(runner)
+    assert rig.jobs is not None
+    rig.jobs.add(lifecycle.want("e1", "event a", CALL, "body", deadline_at=time.time() + 60, now=time.time()))
+    until(lambda: len(runner.begun) >= 2)
+    runner.gate.set()
+    until(lambda: [state for state, _ in rig.rows("e1")] == ["done"])
+
+
 def test_a_stop_leaves_unfinished_jobs_to_the_next_start(rig: Rig) -> None:
     rig.start(Runner(runners=1))
     rig.want("a", "b")
@@ -382,6 +403,42 @@ def test_results_are_removed_after_their_time(rig: Rig, monkeypatch: pytest.Monk
     until(lambda: rig.settled)
     rig.want("b")
     until(lambda: rig.rows("a") == [])
+
+
+def _keep(rig: Rig, settled_s: float, *jobs: tuple[str, str, lifecycle.State], result: str = "") -> None:
+    """Write jobs that were settled some seconds ago."""
+    at = time.time() - settled_s
+    rows = [Job(job_id, kind, CALL, state, 1, at, at, "", "ok", result, at) for job_id, kind, state in jobs]
+    rig.spool.transact(lambda db: table.insert(db, [table.Wanted(row, 9) for row in rows], at))
+
+
+def test_the_end_of_a_long_transfer_names_its_target(rig: Rig) -> None:
+    wish = Leave(key="ab" * 16, tool="transfer", call_id="c", target="sales", to="+15550001")
+    _keep(rig, 600.0, ("left", "leave", "done"), result=encode_leave(wish))
+    _keep(rig, 600.0, ("tool", "tool", "done"))
+    _keep(rig, service.KEEP_LEFT_S + 1, ("old", "leave", "done"), result=encode_leave(wish))
+    rig.start()
+    until(lambda: rig.rows("tool", "old") == [])
+    assert rig.jobs is not None
+    answer = LeftCalls(rig.jobs.of_call).answer(bus.Ask(1, CALL, "left", key=wish.key, outcome="completed"), Call())
+    assert (answer.step, answer.outcome, answer.text) == ("hang_up", "completed", "sales")
+
+
+def test_undelivered_events_are_kept_for_a_week_and_their_early_removal_is_logged(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service, "MAX_KEPT", 1)  # of other jobs
+    _keep(rig, 6 * 86_400.0, *[(f"e{n}", "event a", "failed") for n in range(4)])
+    _keep(rig, 8 * 86_400.0, ("old", "event a", "failed"))
+    _keep(rig, 1.0, ("t1", "tool", "done"), ("t2", "tool", "done"))
+    rig.start()
+    until(lambda: len(rig.rows("t1", "t2", "old")) == 1)
+    assert (len(rig.rows("e0", "e1", "e2", "e3")), "are removed" in caplog.text) == (4, False)
+    rig.stop()
+    monkeypatch.setattr(service, "MAX_DEAD", 3)
+    rig.start()
+    until(lambda: len(rig.rows("e0", "e1", "e2", "e3")) == 3)
+    until(lambda: "1 events that were not delivered are removed: at most 3 are kept" in caplog.text)
 
 
 CONTROL = """

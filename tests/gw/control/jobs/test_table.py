@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from gw.control.jobs import lifecycle, table
 from gw.control.jobs.lifecycle import Again, Ended, Job
-from gw.control.jobs.table import Change, Wanted
+from gw.control.jobs.table import Change, Kept, Wanted
 from tests.examples import examples
 
 NOW = 1000.0
+#: Removes nothing.
+LONG = Kept(1e9, 1000)
 
 
 @pytest.fixture
@@ -42,6 +44,14 @@ def states(db: sqlite3.Connection) -> dict[str, str]:
 
 def claim(db: sqlite3.Connection, runners: int = 64, now: float = NOW) -> list[Job]:
     return table.turn(db, [], {"tool": runners}, now).claimed
+
+
+def prune(db: sqlite3.Connection, now: float = NOW, *, passing: Kept = LONG, left: Kept = LONG, dead: Kept = LONG) -> int:
+    return table.prune(db, now, passing=passing, left=left, dead=dead)
+
+
+def settled(n: int, kind: str, *, at: float = NOW, state: lifecycle.State = "done") -> Job:
+    return msgspec.structs.replace(job(n, kind), state=state, next_at=at, body="", outcome="ok")
 
 
 def done(before: Job) -> Change:
@@ -77,6 +87,16 @@ def test_a_turn_settles_late_jobs_of_every_kind_without_a_runner(db: sqlite3.Con
     turn = table.turn(db, [], {"tool": 0}, NOW)
     assert [(one.id, one.outcome) for one in turn.expired] == [("j1", "timeout"), ("j2", "timeout")]
     assert (turn.claimed, turn.next_at, turn.open) == ([], NOW + 60, 1)
+
+
+def test_the_backlog_is_of_requests_to_the_users_endpoints(db: sqlite3.Connection) -> None:
+    """A resume of a recording may wait for hours until Twilio is back."""
+    for n, kind in enumerate(("leave", "dial", "pause", "resume")):
+        insert(db, job(n, kind, at=NOW - 9))
+    assert table.turn(db, [], {}, NOW)[3:] == (NOW + 60, 0, math.inf)
+    for n, kind in enumerate(("tool", "tool a", "route", "event a"), 10):
+        insert(db, job(n, kind, at=NOW - n))
+    assert table.turn(db, [], {}, NOW)[3:] == (NOW + 60, 4, NOW - 13)
 
 
 def test_an_empty_table_asks_for_no_turn(db: sqlite3.Connection) -> None:
@@ -124,9 +144,36 @@ def test_settled_jobs_are_removed_by_age_and_number(db: sqlite3.Connection) -> N
     insert(db, *[job(n) for n in range(6)])
     for n, claimed in enumerate(claim(db, 5)):
         table.change(db, Change(claimed, msgspec.structs.replace(done(claimed).after, next_at=NOW + n)))
-    assert table.prune(db, NOW + 2, 2, dead_before=0.0) == 3
+    assert prune(db, NOW + 4, passing=Kept(2.0, 10)) == 0
+    assert sorted(states(db)) == ["j2", "j3", "j4", "j5"]
+    assert prune(db, NOW + 4, passing=Kept(9.0, 2)) == 0
     assert sorted(states(db)) == ["j3", "j4", "j5"]
-    assert table.prune(db, NOW, 10, dead_before=NOW) == 0
+    assert prune(db, NOW + 4) == 0
+    assert sorted(states(db)) == ["j3", "j4", "j5"]
+
+
+def test_each_sort_of_settled_jobs_has_separate_limits(db: sqlite3.Connection) -> None:
+    kinds = ("tool", "tool a", "route", "event a", "leave", "pause")
+    insert(db, *[settled(n, kind) for n, kind in enumerate(kinds)])
+    dead = [settled(n, "event a", state=state) for n, state in enumerate(("failed", "expired"), 10)]
+    insert(db, *dead, settled(12, "leave", state="failed"), settled(13, "event a", state="unknown"), job(14))
+    passing, left, undelivered = {"j0", "j1", "j2", "j3", "j5", "j13"}, {"j4", "j12"}, {"j10", "j11"}
+    everything = {*passing, *left, *undelivered, "j14"}
+    for limit, gone in (("passing", passing), ("left", left), ("dead", undelivered)):
+        assert prune(db, NOW + 6, **{limit: Kept(5.0, 9)}) == 0, "none before its time"
+        everything -= gone
+        assert states(db).keys() == everything
+
+
+@pytest.mark.parametrize(("kind", "state", "lost"), [("tool", "done", 0), ("leave", "done", 0), ("event a", "failed", 3)])
+def test_the_newest_are_kept_and_undelivered_events_removed_early_are_counted(
+    db: sqlite3.Connection, kind: str, state: lifecycle.State, lost: int
+) -> None:
+    insert(db, *[settled(n, kind, at=NOW + n, state=state) for n in range(5)])
+    few = Kept(1e9, 2)
+    assert prune(db, passing=few, left=few, dead=few) == lost
+    assert sorted(states(db)) == ["j3", "j4"]
+    assert prune(db, passing=few, left=few, dead=few) == 0
 
 
 def test_a_call_can_be_erased_and_old_calls_removed(db: sqlite3.Connection) -> None:
@@ -148,17 +195,32 @@ def test_regular_queries_read_an_index_and_not_the_table(db: sqlite3.Connection)
     [claimed] = claim(db)
     table.turn(db, [done(claimed)], {"tool": 1}, NOW, running={}, since=NOW)
     table.recover(db, lambda one: one)
-    table.prune(db, NOW, 10, dead_before=NOW)
+    prune(db)
+    table.list_events(db, 9, dead=True)
+    table.list_events(db, 9, dead=False)
     table.erase(db, "CA1")
     db.set_trace_callback(None)
-    scans = {
+    plans = [
         (statement, detail)
         for statement in seen
         if statement.startswith(("SELECT", "UPDATE", "DELETE"))
         for *_, detail in db.execute(f"EXPLAIN QUERY PLAN {statement}")
-        if "SCAN" in detail and "INDEX" not in detail and "CONSTANT" not in detail and "(subquery" not in detail
+    ]
+    scans = {
+        (statement, detail)
+        for statement, detail in plans
+        if "TEMP B-TREE" in detail
+        or ("SCAN" in detail and "INDEX" not in detail and "CONSTANT" not in detail and "(subquery" not in detail)
     }
     assert not scans
+    by_index = [
+        next(word for word in detail.split() if word.startswith("jobs_"))
+        for statement, detail in plans
+        if statement.startswith("DELETE FROM jobs WHERE rowid IN") and "INDEX jobs_" in detail
+    ]
+    assert by_index == ["jobs_passing"] * 2 + ["jobs_left"] * 2 + ["jobs_dead"] * 2
+    counts = {detail for statement, detail in plans if statement.startswith("SELECT count(*) FROM jobs WHERE")}
+    assert counts == {"SCAN jobs USING INDEX jobs_requests"}, "without a look at the row of each waiting job"
 
 
 def event(n: int, call: str = "CA1", *, deadline_at: float = NOW + 60) -> Job:
@@ -185,20 +247,38 @@ def test_the_events_of_a_call_are_sent_one_after_the_other(db: sqlite3.Connectio
 def test_an_event_that_was_not_delivered_is_kept_and_can_be_sent_again(db: sqlite3.Connection) -> None:
     insert(db, event(1, deadline_at=NOW - 1), event(2), job(3, deadline_at=NOW - 1))
     assert [one.body for one in table.turn(db, [], {}, NOW).expired] == ["body 1", "{}"]
-    assert [one.id for one in take(db)] == ["e2"]
-    table.prune(db, NOW + 9, 10, dead_before=NOW - 9)
+    [second] = take(db)
+    assert second.id == "e2"
+    prune(db, NOW + 9, passing=Kept(5.0, 0), dead=Kept(18.0, 9))
     assert [one.id for one in table.list_events(db, 9, dead=True)] == ["e1"]
     assert [one.id for one in table.list_events(db, 9, dead=False)] == ["e2"]
     assert table.retry(db, ["e2", "none"], NOW, lambda one: NOW + 50) == []
-    assert len(table.retry(db, [], NOW, lambda one: NOW + 50)) == 1
-    [again] = take(db)
+    assert table.dead_ids(db) == ["e1"]
+    assert len(table.retry(db, ["e1"], NOW, lambda one: NOW + 50)) == 1
+    assert take(db) == [], "the call has another event under way"
+    table.change(db, done(second))
+    [again] = take(db, NOW + 1)
     assert (again.id, again.body, again.attempts, again.deadline_at) == ("e1", "body 1", 1, NOW + 50)
 
 
 def test_events_that_were_not_delivered_can_be_dropped(db: sqlite3.Connection) -> None:
     insert(db, event(1, deadline_at=NOW - 1), event(2, deadline_at=NOW - 1), event(3))
     table.turn(db, [], {}, NOW)
-    assert (table.drop(db, ["e1", "e3"]), table.drop(db, []), sorted(states(db))) == (1, 1, ["e3"])
+    assert table.dead_ids(db) == ["e1", "e2"]
+    assert (table.drop(db, ["e1", "e3"]), table.drop(db, []), sorted(states(db))) == (1, 0, ["e2", "e3"])
+
+
+def test_the_events_of_a_call_that_are_sent_again_are_in_sequence(db: sqlite3.Connection) -> None:
+    insert(db, *[event(n, deadline_at=NOW - 1) for n in (1, 2, 3)], event(4, "CA2", deadline_at=NOW - 1))
+    table.turn(db, [], {}, NOW)
+    insert(db, event(5))
+    table.retry(db, table.dead_ids(db), NOW, lambda one: NOW + 50)
+    sent = []
+    while claimed := take(db, NOW + 9):
+        for one in claimed:
+            sent.append(one.id)
+            table.change(db, done(one))
+    assert sent == ["e4", "e5", "e1", "e2", "e3"], "of CA1 one after the other, behind the one that waited"
 
 
 @settings(max_examples=examples(150))

@@ -13,7 +13,9 @@ import gw.config
 from gw.control.recording import rows
 from gw.control.recording.lifecycle import Outcome
 from gw.control.recording.rows import RecordingRows
+from gw.control.spool import SpoolError
 from gw.control.store import Store, StoreError, StoreUnavailable
+from gw.errors import GatewayError
 from metrics import declare
 from metrics.page import Page
 from tests import schema
@@ -26,8 +28,16 @@ class Rig:
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
         schema.upgrade(self.store)
         self.page = Page.create(folder / "control.page")
-        self.rows = RecordingRows(self.store, self.page)
+        self.completed: list[tuple[str, str, int | None]] = []
+        self.failures: list[GatewayError] = []  # of the next notes
+        self.rows = RecordingRows(self.store, self.page, self.note)
         assert self.store.claim_recording(CALL, "AC1", "host/1-a", time.time())
+
+    def note(self, call_sid: str, recording_sid: str, duration_s: int | None) -> None:
+        assert self.row().state != "completed", "before it is written"
+        if self.failures:
+            raise self.failures.pop()
+        self.completed.append((call_sid, recording_sid, duration_s))
 
     def row(self) -> dict[str, Any]:
         row = self.store.recording(CALL)
@@ -90,6 +100,39 @@ def test_a_late_start_does_not_undo_the_end_but_fills_the_gaps(rig: Rig) -> None
     row = rig.row()
     assert (row.state, row.trigger_ms, row.duration_s) == ("completed", 120, 5)
     assert rig.counted() == {"started": 1, "completed": 1}
+
+
+@pytest.mark.parametrize(
+    "before", [None, Outcome("started", "RE1"), Outcome("failed", error_code="timeout"), Outcome("absent", "RE1")]
+)
+def test_a_completion_is_reported_once_before_it_is_written(rig: Rig, before: Outcome | None) -> None:
+    if before is not None:
+        rig.rows.write(CALL, before)
+    assert rig.completed == []
+    for duration_s in (5, 6):
+        rig.rows.write(CALL, Outcome("completed", "RE1", duration_s))
+    assert (rig.completed, rig.row().state) == ([(CALL, "RE1", 5)], "completed")
+
+
+def test_a_completion_without_details_names_the_recording_of_the_row(rig: Rig) -> None:
+    rig.rows.write("CA" + "9" * 32, Outcome("completed", "RE9", 5))
+    rig.rows.write(CALL, Outcome("started", "RE1"))
+    rig.rows.write(CALL, Outcome("completed", "RE2", 5))
+    assert rig.completed == [], "no row, and another recording"
+    rig.rows.write(CALL, Outcome("completed", "RE1"))
+    assert rig.completed == [(CALL, "RE1", None)]
+
+
+def test_a_completion_that_cannot_be_reported_is_not_written(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.rows.write(CALL, Outcome("started", "RE1"))
+    rig.failures = [SpoolError("the disk is full"), SpoolError("the disk is full")]
+    assert not rig.rows.write(CALL, Outcome("completed", "RE1", 5))
+    assert "waits for the reconcile pass: the disk is full" in caplog.text
+    with pytest.raises(SpoolError):
+        rig.rows.write_once(CALL, Outcome("completed", "RE1", 5))
+    assert rig.row().state == "started"
+    assert rig.rows.write(CALL, Outcome("completed", "RE1", 5))
+    assert (rig.completed, rig.row().state) == ([(CALL, "RE1", 5)], "completed")
 
 
 def test_the_first_start_time_is_kept(rig: Rig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from metrics import declare
 from metrics.page import Page
 from tests import schema
 from tests.gw.control.bus_client import CALL, call_started
-from tests.gw.control.scripted_rest import ACCOUNT, OTHER_ACCOUNT, ScriptedRest, listing, recording, refusal
+from tests.gw.control.scripted_rest import ACCOUNT, OTHER_ACCOUNT, RECORDING, ScriptedRest, listing, recording, refusal
 from tests.timing import scaled
 
 
@@ -43,6 +44,7 @@ def test_a_wish_is_claimed_by_this_process_and_settled(tmp_path: Path) -> None:
                 is_concealed=lambda _: False,
                 may_settle=lambda: True,
                 adopted=lambda: (),
+                on_completed=lambda *_: None,
             )
             for _ in range(2)
         ]
@@ -71,6 +73,7 @@ def test_claims_are_recovered_from_the_calls_account(tmp_path: Path, monkeypatch
     store, spool = Store(gw.config.Store(url=f"sqlite:///{tmp_path}/store.db"), ""), Spool(tmp_path / "spool.db")
     schema.upgrade(store)
     config = twilio.config(other=True)
+    completed: list[tuple[str, str, int | None]] = []
     made = RecordingService(
         config,
         store,
@@ -84,6 +87,7 @@ def test_claims_are_recovered_from_the_calls_account(tmp_path: Path, monkeypatch
         is_concealed=lambda _: False,
         may_settle=lambda: True,
         adopted=lambda: (),
+        on_completed=lambda *facts: completed.append(facts),
     )
     try:
         if stored:
@@ -99,6 +103,9 @@ def test_claims_are_recovered_from_the_calls_account(tmp_path: Path, monkeypatch
         row = store.recording(CALL)
         assert row is not None
         assert (row.state, row.account_sid, twilio.count("POST")) == ("started", OTHER_ACCOUNT, 0)
+        twilio.gets.append(listing(recording(status="completed", duration="3")))
+        assert made.reconciler.pass_over(time.time(), time.monotonic(), asked=True).settled == 1
+        assert completed == [(CALL, RECORDING, 3)]
     finally:
         made.recorder.stop()
         twilio.stop()

@@ -281,6 +281,24 @@ def test_a_file_that_becomes_corrupt_is_replaced_under_the_running_gateway(path:
     spool.close()
 
 
+def test_two_operations_that_fail_together_replace_the_file_once(path: Path) -> None:
+    """The second would replace the new file, with events that were acknowledged."""
+    spool = _damaged_while_open(path)
+    called: list[int] = []
+
+    def on_replaced() -> None:
+        called.append(spool.corrupt_files())
+        spool.append("a", [(200, b"accepted by the new file")])
+
+    spool.on_replaced = on_replaced
+    failing = [gevent.spawn(spool.batch, 500) for _ in range(2)]  # both wait for the thread before one has failed
+    gevent.joinall(failing, scaled(20))
+    assert [type(one.exception) for one in failing] == [SpoolError, SpoolError]
+    assert (called, spool.corrupt_files(), spool.backlog(), sum(spool.progress())) == ([1], 1, 1, 200)
+    assert numbers(spool.batch(10)) == [200]
+    spool.close()
+
+
 def test_the_entries_of_a_replaced_file_have_new_ids(path: Path) -> None:
     """A batch that the forwarder holds meanwhile is removed later: that must not remove events that the store does not have."""
     spool = _damaged_while_open(path)

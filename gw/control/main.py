@@ -27,6 +27,7 @@ from gevent.event import Event
 
 from gw import bus
 from gw.bounded import OutOfTimeError, within
+from gw.call.state import Reason
 from gw.config import VERSION, Config
 from gw.control.admin.audit import Audit
 from gw.control.admin.client import read_only
@@ -222,7 +223,11 @@ class Control:
             tools_of=jobs.tools_of,
         )
         lookups = Lookups(routes, jobs, spool, page, variables=after_stream.variables)
-        self._transfers = Transfers(accounts, done=calls.on_transferred)
+
+        def on_refused(call_sid: str) -> None:
+            server.hang_up(call_sid, Reason.FALLBACK_TRANSFER)
+
+        self._transfers = Transfers(accounts, done=calls.on_transferred, refused=on_refused)
 
         def on_completed(call_sid: str, recording_sid: str, duration_s: int | None) -> None:
             if wanted := hooks.of_recording(call_sid, recording_sid, duration_s):

@@ -92,8 +92,7 @@ class CallEnding:
         caller words.
         """
         if self._until_s is not None and result_of(reason) is not Result.OWN_ERROR:
-            if reason is not Reason.FALLBACK_TRANSFER:
-                detail = f"{self.detail}; then {reason.value}"
+            detail = self.detail if reason is Reason.FALLBACK_TRANSFER else f"{self.detail}; then {reason.value}"
             reason = Reason.FALLBACK_TRANSFER
         if reason is Reason.CALLER_HANGUP and monotonic() < self._stop_until_s:  # Twilio's `stop` is the same for both
             reason, detail, self.is_transferred = Reason.TRANSFERRED, BY_OPERATOR, True

@@ -191,9 +191,9 @@ class Session:
             return call.uplink.check_fill(now_s)
         except Exception as error:
             log.exception(
-                "silence for missing frames failed", extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value}
+                "the check of the uplink failed", extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value}
             )
-            self.end(Reason.INTERNAL_ERROR, f"missing frames: {type(error).__name__}: {error}"[:500])
+            self.end(Reason.INTERNAL_ERROR, f"uplink: {type(error).__name__}: {error}"[:500])
             return 0
 
     # -- Twilio's messages ----------------------------------------------------------------------------------------------

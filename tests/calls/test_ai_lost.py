@@ -24,7 +24,7 @@ from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin
 from gw.twin.twilio.dial import Callee
 from gw.twin.twilio.stream import CallPlan
-from tests.calls.conftest import World
+from tests.calls.conftest import World, WorldMaker
 from tests.calls.hearing import check_uplink
 from tests.calls.shared import Outcome, end_good, held_between, murmur, padded, place_good, run_world, speaking
 from tests.timing import scaled
@@ -298,6 +298,19 @@ def test_without_an_ai_the_caller_is_transferred(outcome: Outcome, name: str, st
     assert call.dialled == [NUMBER]
     path = f"/2010-04-01/Accounts/{call.account_sid}/Calls/{call.call_sid}.json"
     assert [request for request in outcome.seen["requests"] if request[1] == path] == [("POST", path, status)]
+
+
+def test_a_refused_transfer_is_left_to_the_webhook_immediately(world: WorldMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gw.media.call_ending, "TRANSFER_S", 600.0)
+    agent = {"fallback": "transfer", "transfer_to": NUMBER}
+    with world(AiScript(fault="refuse_401"), agent=agent, media=MEDIA) as w:
+        w.twilio.rest.fail("20404", operation="call_update")
+        call = w.twilio.place(CallPlan(hang_up=False, max_s=scaled(60.0)))
+        assert call.wait(scaled(40.0))
+        assert call.dialled == [NUMBER]
+        row = w.gateway.ended(call.call_sid)
+        assert row["reason"] == "fallback_transfer"
+        assert row["detail"].startswith("ai_refused"), row["detail"]
 
 
 def test_each_replaced_leg_is_counted(outcome: Outcome) -> None:

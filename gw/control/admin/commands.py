@@ -26,7 +26,6 @@ from gw.control.admin.audit import Audit
 from gw.control.admin.server import Command, CommandError, NoArguments, acts, reads
 from gw.control.bus.server import BusServer
 from gw.control.jobs import lifecycle
-from gw.control.jobs.leave import UNCLEAR
 from gw.control.jobs.service import Jobs
 from gw.control.outbound.list_file import variables_problems
 from gw.control.outbound.plan import FINAL
@@ -38,7 +37,7 @@ from gw.control.rows import HUNG_UP, TRANSFERRED, CallFilter, RecordingRow
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import ALL_CALLS, Store, StoreError, claimant_of
 from gw.control.twilio_api.accounts import Account, Accounts
-from gw.control.twilio_api.answers import RestError
+from gw.control.twilio_api.answers import UNCLEAR, RestError
 from gw.protocol import twiml
 
 log = logging.getLogger(__name__)

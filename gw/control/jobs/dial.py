@@ -24,7 +24,7 @@ from gw.control.jobs import lifecycle
 from gw.control.jobs.lifecycle import Ended, Job, Outcome, Rewritten
 from gw.control.jobs.table import Wanted
 from gw.control.rows import DialRow
-from gw.control.twilio_api.answers import RestError
+from gw.control.twilio_api.answers import UNCLEAR, RestError
 from gw.errors import GatewayError
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,6 @@ PAUSE_S: Final = 1.0
 GIVE_UP_S: Final = 30 * 86_400.0
 #: Errors after which Twilio has not placed the call, and may take it later.
 _NOT_SENT: Final = frozenset({"busy", "unreachable", "unauthorized"})
-_UNCLEAR: Final = frozenset({"server", "timeout"})
 
 
 class DialBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,7 +177,7 @@ class DialHandler:
             if error.kind in _NOT_SENT:
                 return Rewritten(_encode(body), max(PAUSE_S, error.retry_after_s))
             asked = msgspec.structs.replace(body, is_asked=True)
-            if error.kind in _UNCLEAR:
+            if error.kind in UNCLEAR:
                 return Rewritten(_encode(asked), LOOK_EVERY_S)
             row = self._lines.one(body.list_id, body.n)
             if row is not None:

@@ -21,7 +21,7 @@ from gw.call.leave import KIND, SEND_DIGITS, Leave, decode_leave, encode_leave, 
 from gw.config import Server
 from gw.control.jobs.lifecycle import Ended, Job
 from gw.control.twilio_api.accounts import Accounts
-from gw.control.twilio_api.answers import RestError
+from gw.control.twilio_api.answers import UNCLEAR, UNPROCESSED, RestError
 from gw.errors import ProtocolError
 from gw.protocol import twiml
 from gw.protocol.hooks.tool_call import ErrorWord, failed
@@ -39,9 +39,6 @@ CONNECT_S: Final = 2.5
 LOOK_S: Final = 0.05
 #: Pause before a request that Twilio did not process is sent again.
 RETRY_S: Final = 0.3
-_AGAIN: Final = ("busy", "unreachable")
-#: After these Twilio may have carried out the request.
-UNCLEAR: Final = ("timeout", "server")
 _OVER: Final = ("gone", "not_in_progress")
 
 
@@ -90,7 +87,7 @@ class LeaveHandler:
             try:
                 account.rest.redirect_call(job.call_sid, document, bound_s=left_s)
             except RestError as error:
-                if error.kind in _AGAIN and time.time() + RETRY_S < job.deadline_at:
+                if error.kind in UNPROCESSED and time.time() + RETRY_S < job.deadline_at:
                     gevent.sleep(RETRY_S)
                     continue
                 log.warning("a call does not leave its stream: %s", error, extra={"call_sid": job.call_sid})

@@ -23,6 +23,9 @@ Kind = Literal[
     "rejected",  # any other refusal: a retry would not help
 ]
 
+#: Kinds after which Twilio has not carried out a request, and after which it may have.
+UNPROCESSED: Final[frozenset[Kind]] = frozenset({"busy", "unreachable"})
+UNCLEAR: Final[frozenset[Kind]] = frozenset({"server", "timeout"})
 #: Characters kept of the message of Twilio or a proxy: enough for a person, bounded for the store.
 MAX_TEXT: Final = 300
 #: Longest wait that a Retry-After may cause.

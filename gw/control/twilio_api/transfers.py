@@ -1,9 +1,10 @@
 """Transfers a caller to another number, by an update of the live call at Twilio.
 
-The worker waits a few seconds for Twilio to end its stream. If the update fails for that long, the worker closes the stream, and
-the answer to Twilio's `action` webhook transfers the call. So a request is retried only within that time, and only if Twilio
-cannot have carried it out: a call that follows the same instructions twice leaves the ringing telephone and dials it anew. After
-an unclear answer the end of the stream decides. If Twilio ends it, the call follows the instructions, and no `action` is due.
+The worker waits a few seconds for Twilio to end its stream. If the update is refused, or fails for that long, the worker closes
+the stream, and the answer to Twilio's `action` webhook transfers the call. So a request is retried only within that time, and
+only if Twilio cannot have carried it out: a call that follows the same instructions twice leaves the ringing telephone and dials
+it anew. After an unclear answer the end of the stream decides. If Twilio ends it, the call follows the instructions, and no
+`action` is due.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import gevent.pool
 
 from gw import bus
 from gw.control.twilio_api.accounts import Accounts
-from gw.control.twilio_api.answers import RestError
+from gw.control.twilio_api.answers import UNCLEAR, UNPROCESSED, RestError
 from gw.control.twilio_api.rest import TwilioRest
 from gw.protocol import twiml
 
@@ -29,17 +30,16 @@ TRANSFER_S: Final = 5.0
 RETRY_S: Final = 0.5
 #: Transfers under way; the rest is left to the webhook's answer.
 MAX_TRANSFERS: Final = 64
-#: Errors after which Twilio has not carried out the request.
-_AGAIN: Final = ("busy", "unreachable")
 
 
 class Transfers:
     """Subscriber of the bus. Without the account's credentials a transfer is left to the webhook."""
 
-    def __init__(self, accounts: Accounts, *, done: Callable[[str], None]) -> None:
-        """`done` receives each transferred call's SID."""
+    def __init__(self, accounts: Accounts, *, done: Callable[[str], None], refused: Callable[[str], object]) -> None:
+        """`done` receives each transferred call's SID; `refused` that of each call that the worker need not keep waiting."""
         self._accounts = accounts
         self._done = done
+        self._refused = refused
         self._pool = gevent.pool.Pool(MAX_TRANSFERS)
 
     def on_event(self, event: bus.Event) -> None:
@@ -47,10 +47,10 @@ class Transfers:
         if not isinstance(event, bus.CallEvent) or event.kind != "transfer_wanted":
             return
         account = self._accounts.of(str(event.data.get("account") or ""))
-        if account is None:
-            return
-        if self._pool.full():
-            log.warning("too many transfers under way: this call is left to the webhook", extra={"call_sid": event.call_sid})
+        if account is None or self._pool.full():
+            why = "its account is not configured here" if account is None else "too many are under way"
+            log.warning("a transfer is left to the webhook: %s", why, extra={"call_sid": event.call_sid})
+            self._refused(event.call_sid)
             return
         self._pool.spawn(self._transfer, account.rest, event.call_sid, str(event.data.get("to") or ""))
 
@@ -64,10 +64,12 @@ class Transfers:
             try:
                 rest.redirect_call(call_sid, twiml.dial(to), bound_s=max(0.1, until_s - time.monotonic()))
             except RestError as error:
-                if error.kind in _AGAIN and time.monotonic() + RETRY_S < until_s:
+                if error.kind in UNPROCESSED and time.monotonic() + RETRY_S < until_s:
                     gevent.sleep(RETRY_S)
                     continue
                 log.warning("a caller could not be transferred by REST: %s", error, extra={"call_sid": call_sid})
+                if error.kind not in UNCLEAR:
+                    self._refused(call_sid)
                 return
             except Exception:  # this greenlet's top: the call is left to the webhook
                 log.exception("a caller could not be transferred by REST", extra={"call_sid": call_sid})

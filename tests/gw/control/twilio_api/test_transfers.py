@@ -29,12 +29,12 @@ def server() -> Iterator[ScriptedRest]:
 
 
 def transfer(server: ScriptedRest, event: bus.Event = WANTED) -> list[str]:
-    """The calls that were transferred, once every greenlet is done."""
-    done: list[str] = []
-    made = Transfers(Accounts(server.config()), done=done.append)
+    """Return the transferred calls. Those left to the webhook follow `refused`."""
+    seen: list[str] = []
+    made = Transfers(Accounts(server.config()), done=seen.append, refused=lambda call_sid: seen.append(f"refused {call_sid}"))
     made.on_event(event)
     assert made._pool.join(scaled(20))
-    return done
+    return seen
 
 
 def test_a_call_is_redirected_after_a_second_try(server: ScriptedRest) -> None:
@@ -54,7 +54,7 @@ def test_a_request_that_twilio_may_have_carried_out_is_not_repeated(server: Scri
 
 def test_a_final_refusal_leaves_the_call_to_the_webhook(server: ScriptedRest) -> None:
     server.posts.append(refusal(404, 20404))
-    assert transfer(server) == []
+    assert transfer(server) == [f"refused {CALL}"]
     assert len(server.seen) == 1
 
 
@@ -62,17 +62,19 @@ def test_a_final_refusal_leaves_the_call_to_the_webhook(server: ScriptedRest) ->
 def test_a_transfer_uses_the_account_of_its_call(server: ScriptedRest, account: str) -> None:
     """That of an account that is not configured is left to the webhook."""
     server.posts.append(REDIRECTED)
-    made = Transfers(Accounts(server.config(other=True)), done=lambda call_sid: None)
+    refused: list[str] = []
+    made = Transfers(Accounts(server.config(other=True)), done=lambda call_sid: None, refused=refused.append)
     made.on_event(bus.CallEvent(CALL, "transfer_wanted", 0.0, {"to": "+15005550009", "account": account}))
     assert made._pool.join(scaled(20))
     paths = [f"/2010-04-01/Accounts/{OTHER_ACCOUNT}/Calls/{CALL}.json"] if account == OTHER_ACCOUNT else []
     assert [request.path for request in server.seen] == paths
+    assert refused == ([] if paths else [CALL])
 
 
 def test_tries_end_with_the_bound(server: ScriptedRest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "TRANSFER_S", 0.45)
     server.posts.append(refusal(429, 20429))
-    assert transfer(server) == []
+    assert transfer(server) == [f"refused {CALL}"]
     assert len(server.seen) == 1
 
 
@@ -94,9 +96,10 @@ def test_other_events_are_ignored(server: ScriptedRest, event: bus.Event) -> Non
 
 
 def test_without_credentials_no_call_is_transferred() -> None:
-    made = Transfers(Accounts(Config()), done=lambda call_sid: None)
+    refused: list[str] = []
+    made = Transfers(Accounts(Config()), done=lambda call_sid: None, refused=refused.append)
     made.on_event(WANTED)
-    assert len(made._pool) == 0
+    assert (len(made._pool), refused) == (0, [CALL])
 
 
 def test_transfers_under_way_are_bounded(
@@ -104,10 +107,12 @@ def test_transfers_under_way_are_bounded(
 ) -> None:
     monkeypatch.setattr(transfers, "MAX_TRANSFERS", 1)
     monkeypatch.setattr(TwilioRest, "redirect_call", lambda *_, **__: gevent.sleep(10))
-    made = Transfers(Accounts(server.config()), done=lambda call_sid: None)
+    refused: list[str] = []
+    made = Transfers(Accounts(server.config()), done=lambda call_sid: None, refused=refused.append)
     made.on_event(WANTED)
     made.on_event(WANTED)
-    assert "too many transfers" in caplog.text
+    assert "too many are under way" in caplog.text
+    assert refused == [CALL]
     assert len(made._pool) == 1
     made.stop()
     assert len(made._pool) == 0

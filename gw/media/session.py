@@ -178,6 +178,11 @@ class Session:
         call = self._call
         return call is not None and (self._frames_missing or call.uplink.has_kept or call.uplink.is_missing(now_s))
 
+    @property
+    def has_kept(self) -> bool:
+        """True while kept audio can be sent."""
+        return self._call is not None and self._call.uplink.has_kept
+
     def check_frames(self, now_s: float) -> int:
         """Send the AI the caller's kept audio, and silence in place of missing frames. Returns the frames sent. Never raises."""
         call = self._call

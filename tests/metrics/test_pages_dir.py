@@ -9,7 +9,7 @@ import pytest
 from metrics import pages_dir as subject
 from metrics.declare import TX_FRAMES
 from metrics.page import Page
-from metrics.pages_dir import prepare
+from metrics.pages_dir import in_memory, prepare
 
 
 @pytest.fixture
@@ -149,3 +149,18 @@ def test_a_directory_without_an_origin_is_kept(memory, tmp_path):
     _age(stray)
     prepare(tmp_path / "var" / "pages", memory=memory)
     assert stray.is_dir()
+
+
+def test_in_memory_asks_the_kernel(tmp_path):
+    assert in_memory(Path("/dev/shm"))
+    assert not in_memory(Path("/proc"))
+
+
+def test_in_memory_is_false_without_mountinfo(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert not in_memory(tmp_path)
+    monkeypatch.setattr(Path, "read_text", lambda self: "")
+    assert not in_memory(tmp_path)

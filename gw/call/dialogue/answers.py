@@ -42,7 +42,7 @@ def owe(facts: Facts, prompt: Prompt, after_ms: int = 0, *, insists: bool = Fals
 
 def owe_only(facts: Facts, prompt: Prompt | None, *, insists: bool = False) -> None:
     """Owe this and nothing else, immediately; None: nothing at all. `insists`: an earlier response cannot pay it."""
-    facts.debt, facts.insists, facts.attempts = prompt, insists, 0
+    facts.debt, facts.insists, facts.asked_insists, facts.attempts = prompt, insists, False, 0
     facts.survives = insists and facts.response in (Response.ACTIVE, Response.REQUESTED)
     facts.ask_at = NEVER if prompt is None else facts.now
 

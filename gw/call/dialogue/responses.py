@@ -134,6 +134,8 @@ def on_create_refused(facts: Facts, event: given.CreateRefused) -> None:
         if facts.asked is not None and facts.asked_insists:  # the response that the AI began itself is not the answer
             facts.debt, facts.insists, facts.survives = facts.debt or facts.asked, True, True
             facts.asked, facts.has_spoken = None, False
+            if facts.phase is Phase.CLOSING:
+                facts.ask_at = facts.now  # whatever that response does
     elif facts.response is Response.REQUESTED:
         answers.clear_response(facts)
         if event.trouble is Trouble.CROSSED:

@@ -325,10 +325,10 @@ class MediaServer(StrictServer):
         """Send kept audio, and silence in place of missing frames, in slices: a network's outage concerns every call."""
         now_s, sent = monotonic(), 0
         for session in [session for session in self.sessions if session.lacks_frames(now_s)]:
-            sent += session.check_frames(now_s)
-            if sent >= FILL_SLICE_FRAMES:
+            if sent >= FILL_SLICE_FRAMES or (sent and session.has_kept):  # a batch of kept audio is a slice
                 sent = 0
                 turn_loop()
+            sent += session.check_frames(now_s)
 
     def _check_sessions(self) -> None:
         """Check each session. A separate function, so that no local keeps the last session between two checks."""

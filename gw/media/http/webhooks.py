@@ -252,7 +252,7 @@ class Webhooks:
             log.warning("a voice webhook of a call that is over", extra={"call_sid": call_sid})
             return _answer(start_response, "200 OK", _XML, twiml.hangup())
         chosen = NO_CHOICE if asked else self._choose(fields, float(moment.until_s - REMEMBERED_S))
-        route = with_given(chosen.route, query)
+        route = with_given(chosen.route, _kept(query))
         if chosen.is_refused:
             return _answer(start_response, "200 OK", _XML, self._refuse_route(key))
         if route.refuse or route.dial:
@@ -336,7 +336,8 @@ class Webhooks:
         call_sid = fields["CallSid"]
         extra = {"call_sid": call_sid, "reason": Reason.NO_STREAM.value}
         log.warning("no stream of a call began: Twilio could not open it, or it was refused", extra=extra)
-        if variables := self._context.route_of(query, call_sid, self._account_sid(fields)).route.variables:
+        looked = self._context.route_of(_kept(query), call_sid, self._account_sid(fields), is_start=False)
+        if variables := looked.route.variables:
             self._context.emit(bus.CallEvent(call_sid, "variables", time.time(), dict(variables)))
         self._report_unanswered(fields, query.get("agent", "default"), time.time(), Reason.NO_STREAM)
 
@@ -393,7 +394,7 @@ class Webhooks:
         if (agent := config.agents.get(more["agent"])) is None:
             return False
         if route is None:
-            route = self._context.route_of(more, fields["CallSid"], self._account_sid(fields)).route
+            route = self._context.route_of(more, fields["CallSid"], self._account_sid(fields), is_start=False).route
         return not off_by(config, agent, route)
 
     def _after_stream(

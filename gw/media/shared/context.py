@@ -224,12 +224,12 @@ class MediaContext:
                 return answer
             gevent.sleep(ASK_PAUSE_S)
 
-    def route_of(self, parameters: Mapping[str, str], call_sid: str, account_sid: str) -> Looked:
-        """Return the route that a call's streams name, with all variables of the call. `parameters`: of a stream or its TwiML.
+    def route_of(self, parameters: Mapping[str, str], call_sid: str, account_sid: str, *, is_start: bool = True) -> Looked:
+        """Return the route that a call's streams name, with all variables of the call.
 
-        May wait for control, for a moment.
+        `parameters`: of a stream or its TwiML. `is_start`: the stream starts. May wait for control, for a moment.
         """
-        looked = self.lookups.of_stream(parameters.get("route", ""), call_sid, account_sid)
+        looked = self.lookups.of_stream(parameters.get("route", ""), call_sid, account_sid, is_start=is_start)
         if looked is None:
             looked = Looked(self.routing.of_stream(parameters, call_sid))
         return looked._replace(route=with_given(looked.route, parameters))

@@ -86,20 +86,23 @@ class Lookups:
         self._kept[call_sid] = answer.route
         return _looked(answer.route)
 
-    def of_stream(self, route_id: str, call_sid: str, account_sid: str) -> Looked | None:
+    def of_stream(self, route_id: str, call_sid: str, account_sid: str, *, is_start: bool = True) -> Looked | None:
         """Return the route of this name in a stream's parameters; None for any other route.
 
-        May wait for control, for a moment. Without its answer the variables are empty.
+        `is_start`: the stream starts, and the answer is needed no more; else it is kept for a stream that follows. May wait for
+        control, for a moment. Without its answer the variables are empty.
         """
         if not route_id.startswith(_RECORDED):
             return None
         records = not route_id.startswith(_UNRECORDED)
         if route_id in (_RECORDED, _UNRECORDED):
             return Looked(Route(record=records))
-        decision = self._kept.get(call_sid)
+        decision = self._kept.pop(call_sid, None)
         if decision is None:
             answer = self.put(bus.Ask(0, call_sid, "variables", account_sid), VARIABLES_S)
             decision = None if answer is None else answer.route
+        if decision is not None and not is_start:
+            self._kept[call_sid] = decision
         if decision is None:
             log.error("control did not answer: the variables of the call's route are empty", extra={"call_sid": call_sid})
             decision = Decision()

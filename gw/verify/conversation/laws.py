@@ -239,6 +239,7 @@ def _create(scenario: Scenario, step: Happening, truth: Truth, command: do.Creat
         waited_ms=0,
         closing_asked=truth.closing_asked or is_last,
         words_from=truth.responses + 1 if is_last else truth.words_from,
+        crossed=truth.crossed and not is_last,
         goodbyes=truth.goodbyes + (prompt is Prompt.GOODBYE),
         prompts=truth.prompts + (prompt is Prompt.ARE_YOU_THERE),
         idle_asked=prompt is Prompt.ARE_YOU_THERE,
@@ -486,7 +487,10 @@ def _end(scenario: Scenario, step: Happening, truth: Truth, end: do.End, broken:
         (LIMIT_ANNOUNCED, is_idle and truth.prompts < scenario.rules.idle_prompts),
         (LIMIT_ANNOUNCED, reason is Reason.FALLBACK_GOODBYE and truth.closing_asked),
         (LIMIT_ANNOUNCED, (is_idle or reason in _LIMITS) and not end.speak and not truth.closing_asked),
-        (LIMIT_ANNOUNCED, (is_idle or reason in _LIMITS) and end.speak and not truth.closing_asked and may_ask),
+        (
+            LIMIT_ANNOUNCED,
+            (is_idle or reason in _LIMITS) and end.speak and (truth.crossed or not truth.closing_asked) and may_ask,
+        ),
         (LIMIT_ANNOUNCED, reason is Reason.DURATION_LIMIT and scenario.rules.max_call_ms >= FAR_MS),
         (
             LIMIT_ANNOUNCED,

@@ -320,7 +320,7 @@ class _Moves:
             if truth.insists:
                 crossed = crossed._replace(owed_from=max(crossed.owed_from, truth.responses + 1))
             if truth.closing_asked and not truth.hang_up:
-                crossed = crossed._replace(worded=False, words_from=truth.responses + 1)
+                crossed = crossed._replace(worded=False, words_from=truth.responses + 1, crossed=True)
             self._add("AI: refused, a response is active", given.CreateRefused(Trouble.CROSSED), crossed, kind=SURE)
         elif truth.creates:
             for name, trouble, wait_ms in _REFUSALS:

@@ -116,6 +116,7 @@ class Truth(NamedTuple):
     unconfirmed: bool = False  # no report came that the closing words were heard
     closing_asked: bool = False
     words_from: int = 0  # closing words of a limit come in this response or a later one
+    crossed: bool = False  # the request for them was refused, and not repeated
     hang_up: bool = False  # the agent hung up, and nothing took that back
     taken_back: int = 0
     unreadable: tuple[int, ...] = ()  # times before now, within the window

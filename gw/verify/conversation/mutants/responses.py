@@ -81,6 +81,12 @@ MUTANTS: Final = mutants(
         Row("closing words that fail are the fallback's", check.CLOSING_FAILS, "if facts.phase is Phase.CLOSING:", "if False:"),
     ),
     on_create_refused=(
+        Row(
+            "a tool call of a crossing answer drops the closing words",
+            check.SPENT,
+            "if facts.phase is Phase.CLOSING:",
+            "if False:",
+        ),
         Row("a refused request is ignored", check.FAILURES, "_retry(facts, event.trouble, event.wait_ms)"),
         Row(
             "a crossed answer pays for keys",

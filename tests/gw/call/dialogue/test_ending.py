@@ -314,7 +314,7 @@ def test_a_limit_waits_for_a_call_that_leaves_its_stream() -> None:
     assert refused.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled"), do.Create(Prompt.CLOSING)]
 
 
-def test_who_hangs_up_or_falls_back_during_a_transfer_leaves_for_it() -> None:
+def test_who_hangs_up_during_a_transfer_leaves_for_it() -> None:
     talk = _leaving()
     talk.on(given.ResponseStarted("r2"), given.ToolCall("r2", "t2", "hang_up"))
     assert talk.on(given.StreamEnded(Reason.CALLER_HANGUP)) == [do.End(Reason.TRANSFERRED, False)]
@@ -345,6 +345,26 @@ def test_an_answer_that_crosses_the_request_for_closing_words_is_not_these(is_la
     assert talk.on(given.HeardOut()) == [do.Create(Prompt.CLOSING)]
     talk.on(given.ResponseStarted("r3"), given.Audio("r3", 1000), given.ResponseDone("r3"))
     assert talk.on(given.HeardOut()) == [do.End(Reason.BUDGET, False)]
+
+
+@pytest.mark.parametrize("words", [True, False])
+def test_closing_words_are_asked_for_behind_a_crossing_answer_that_calls_a_tool(words: bool) -> None:
+    talk = Talk()
+    talk.greet()
+    assert talk.on(given.BudgetSpent()) == [do.Create(Prompt.CLOSING)]
+    talk.on(given.ResponseStarted("r2"), given.CreateRefused(Trouble.CROSSED))
+    talk.on(*[given.Audio("r2", 1000)] * words, given.ToolCall("r2", "t1", "hang_up"))
+    asked = talk.on(given.ResponseDone("r2"), *[given.HeardOut()] * words)
+    assert asked == [do.Create(Prompt.CLOSING)]
+
+
+def test_a_goodbye_that_a_late_refusal_crosses_is_one_goodbye() -> None:
+    talk = Talk(Rules(collect_keys=True))
+    talk.greet()
+    assert do.Create(Prompt.ANSWER) in talk.on(given.Key("1"), given.Key("#"))
+    talk.on(given.ResponseStarted("r2"), given.Audio("r2", 1000), given.ToolCall("r2", "t1", "hang_up"))
+    talk.on(given.CreateRefused(Trouble.CROSSED), given.ResponseDone("r2"))
+    assert talk.on(given.HeardOut()) == [do.End(Reason.AI_HANGUP, False)]
 
 
 def test_an_answer_to_speech_while_closing_is_not_the_closing_words() -> None:

@@ -477,7 +477,7 @@ class Control:
         self._lost.watch_orphans(self._store, self._identity.gateway, self._bus.calls.is_known)
 
     def _on_stored(self, event: bus.Event) -> None:
-        """Pass on a stored event. Raises StoreUnavailable."""
+        """Pass on a stored event. Raises StoreUnavailable or SpoolError."""
         self._spending.on_stored(event)
         self._status_callbacks.on_stored(event)
         self._outbound.on_stored(event)

@@ -29,6 +29,7 @@ from gw.control.calls.registry import Calls
 from gw.control.recording.lifecycle import OUR_SOURCE, Outcome, lost
 from gw.control.recording.rows import RecordingRows
 from gw.control.rows import CallEnd
+from gw.control.spool import SpoolError
 from gw.control.store import RecordingFields, Store, StoreError, StoreUnavailable
 from gw.control.twilio_api.answers import parse_count
 from gw.errors import GatewayError
@@ -143,7 +144,7 @@ class StatusCallbacks:
                 pass
 
     def on_stored(self, event: bus.Event) -> None:
-        """The store has the event, and the spool still has it. Idempotent. Raises StoreUnavailable."""
+        """The store has the event, and the spool still has it. Idempotent. Raises StoreUnavailable or SpoolError."""
         if not isinstance(event, bus.Webhook) or not (call_sid := event.fields.get("CallSid", "")):
             return
         try:
@@ -151,9 +152,9 @@ class StatusCallbacks:
                 self._on_recording(call_sid, event.fields)
             elif event.kind == "status" and not (self._calls.is_over(call_sid) or self._is_foreign(event)):
                 self.on_event(event)  # spooled by an earlier process
-        except StoreUnavailable:
+        except (StoreUnavailable, SpoolError):
             raise
-        except GatewayError as error:  # of the store, or of the spool with the recording's event: the reconcile pass looks again
+        except GatewayError as error:
             log.error("a webhook could not be acted on: %s", error, extra={"call_sid": call_sid, "reason": error.code})
         except Exception:  # a boundary: one webhook must not block the spool behind it
             log.exception("a webhook could not be acted on", extra={"call_sid": call_sid})

@@ -96,7 +96,7 @@ class Forwarder:
     def subscribe(self, on_stored: Callable[[bus.Event], None]) -> None:
         """Set the subscriber of stored events.
 
-        It receives an event again if the outcome of its commit was unknown. It may raise StoreUnavailable, nothing else.
+        It receives an event again if the outcome of its commit was unknown. It may raise StoreUnavailable or SpoolError.
         """
         self._on_stored = on_stored
 

@@ -163,15 +163,21 @@ def test_a_repeated_status_changes_nothing(rig: Rig) -> None:
     assert (completed.value, rig.completed) == (1, ["RE1"])
 
 
-def test_a_recording_whose_event_is_not_on_disk_is_left_to_the_reconcile_pass(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("before", ["in-progress", "absent"])
+def test_a_recording_whose_event_is_not_on_disk_is_reported_again(rig: Rig, before: str) -> None:
+    """No reconcile pass looks at an absent one."""
     assert rig.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
-    rig.report("recording", **{**FORM, "RecordingStatus": "in-progress"})
+    rig.report("recording", **{**FORM, "RecordingStatus": before})
+    row = rig.store.recording(CALL)
     rig.spool_error = SpoolError("the disk is full")
+    with pytest.raises(SpoolError):
+        rig.report("recording", **FORM)
+    assert (rig.store.recording(CALL), rig.completed) == (row, [])
+    rig.spool_error = None
     rig.report("recording", **FORM)
     row = rig.store.recording(CALL)
     assert row is not None
-    assert (row.state, rig.completed) == ("started", [])
-    assert [(entry.levelname, entry.exc_info) for entry in caplog.records] == [("ERROR", None)]
+    assert (row.state, rig.completed) == ("completed", ["RE1"])
 
 
 @pytest.mark.parametrize(("error", "kept"), [(StoreUnavailable("away"), True), (StoreError("no"), False), (KeyError("x"), False)])

@@ -165,9 +165,10 @@ def accepts_words(facts: Facts) -> bool:
 
 
 def is_over(facts: Facts) -> bool:
-    """The last words are heard, or none will come."""
+    """The last words are heard, or none will come, and no transfer is under way."""
     is_heard = not facts.plays and facts.floor is not Floor.JUDGED
-    return is_heard and facts.debt is None and facts.response in (Response.NONE, Response.CUT)
+    is_silent = facts.debt is None and facts.response in (Response.NONE, Response.CUT)
+    return is_heard and is_silent and facts.left_for is None
 
 
 def end(facts: Facts, *, hung_up: bool = False) -> None:

@@ -265,8 +265,8 @@ SPENT_LEAVING: Final = Scenario(
     _with_tools(transfer=_LEAVES),
     turns=0,
     tools=("transfer",),
-    faults=_faults("budget session"),
-    budget=2,
+    faults=_faults("budget session lasting"),
+    budget=3,
 )
 HANGS_UP_LEAVING: Final = Scenario(
     "a goodbye during a transfer",

@@ -476,6 +476,7 @@ def _end(scenario: Scenario, step: Happening, truth: Truth, end: do.End, broken:
     is_idle, is_hang_up = reason is Reason.IDLE_LIMIT, reason is Reason.AI_HANGUP
     may_take_back = truth.taken_back < MAX_TAKEN_BACK and step.machine.is_ready and not truth.limited
     may_ask = truth.session == "ready" and not (truth.unannounced or truth.lasting or step.bounded or step.comes_from_outside)
+    is_leaving = any(one.call_id == truth.leaves for one in truth.open_tools)
     was_asked = truth.worded or truth.closing_asked or truth.active
     rules = (
         (STREAM_IS_NOT_CALL, isinstance(event, given.StreamEnded) and reason is not event.reason and not is_decided),
@@ -486,6 +487,7 @@ def _end(scenario: Scenario, step: Happening, truth: Truth, end: do.End, broken:
         (LIMIT_ANNOUNCED, is_idle and (truth.speaking or truth.open_tools)),
         (LIMIT_ANNOUNCED, is_idle and truth.prompts < scenario.rules.idle_prompts),
         (LIMIT_ANNOUNCED, reason is Reason.FALLBACK_GOODBYE and truth.closing_asked),
+        (STREAM_IS_NOT_CALL, is_leaving and not (step.bounded or step.comes_from_outside)),
         (LIMIT_ANNOUNCED, (is_idle or reason in _LIMITS) and not end.speak and not truth.closing_asked),
         (
             LIMIT_ANNOUNCED,

@@ -255,6 +255,8 @@ class _Moves:
         machine = self._machine(self._state.machine)
         if truth.queued or truth.speaking or truth.held or truth.judged:
             return True
+        if truth.leaves and machine.tools_by < FAR_MS:
+            return True  # Twilio dials
         if truth.session == "opening":
             return machine.open_by < FAR_MS
         if truth.creates or (truth.active and not truth.cancelled):

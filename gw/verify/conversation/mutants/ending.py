@@ -97,6 +97,7 @@ MUTANTS: Final = mutants(
         Row("an operator's end is silent", check.ODD, "has_spoken = event.reason, False", "has_spoken = event.reason, True"),
     ),
     is_over=(
+        Row("an end overtakes a transfer", check.HANGS_UP_LEAVING, "facts.left_for is", "True or facts.left_for is"),
         Row("hanging up does not wait for the goodbye", check.TOOLS, "not facts.plays and", ""),
         Row(
             "a goodbye ends while its interruption is judged",

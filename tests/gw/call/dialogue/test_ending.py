@@ -314,10 +314,22 @@ def test_a_limit_waits_for_a_call_that_leaves_its_stream() -> None:
     assert refused.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled"), do.Create(Prompt.CLOSING)]
 
 
-def test_who_hangs_up_during_a_transfer_leaves_for_it() -> None:
-    talk = _leaving()
-    talk.on(given.ResponseStarted("r2"), given.ToolCall("r2", "t2", "hang_up"))
-    assert talk.on(given.StreamEnded(Reason.CALLER_HANGUP)) == [do.End(Reason.TRANSFERRED, False)]
+@pytest.mark.parametrize("ends", ["a goodbye", "a lost AI"])
+def test_no_end_overtakes_a_transfer(ends: str) -> None:
+    def ending_call() -> Talk:
+        talk = _leaving()
+        if ends == "a goodbye":
+            talk.on(given.ResponseStarted("r2"), given.Audio("r2", 1000), given.ToolCall("r2", "t2", "hang_up"))
+            assert talk.on(given.ResponseDone("r2"), given.HeardOut()) == []
+        else:
+            lost = talk.on(given.SessionLost(Reason.AI_REFUSED, Trouble.LASTING))
+            assert not any(isinstance(one, do.End) for one in lost)
+        return talk
+
+    assert ending_call().on(given.StreamEnded(Reason.CALLER_HANGUP)) == [do.End(Reason.TRANSFERRED, False)]
+    refused = ending_call().on(given.ToolSettled("t1"))
+    reason = Reason.AI_HANGUP if ends == "a goodbye" else Reason.FALLBACK_GOODBYE
+    assert [one.reason for one in refused if isinstance(one, do.End)] == [reason]
 
 
 @pytest.mark.parametrize("starts", [True, False])

@@ -20,7 +20,8 @@ def audit(settings: Settings, since: float | None, limit: int, as_json: bool) ->
     """List commands that changed something on any machine of this store: time, user, command, outcome.
 
     The user is the uid that the kernel reports for the command; `root` through sudo is uid 0. Acts are kept for store.keep_days,
-    those on a call as long as the call. Numbers are masked; lists, variables and texts are shown by their size.
+    those on a call as long as the call. Numbers are masked; lists, variables and texts are shown by their size, and
+    ids of events in full, up to 500 characters.
     """
     from gw.terminal import Column, dash, local_time, print_listing
 

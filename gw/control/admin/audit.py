@@ -2,7 +2,7 @@
 
 An event of kind `operator` belongs to the act's call, if there is one. It passes through the spool into the store, so it
 is kept while the store is away. The acts of no call and the log are out of reach of `calls forget`: telephone numbers and users
-of SIP addresses are masked; of lists, variables and texts only the size is recorded.
+of SIP addresses are masked; of lists, variables and texts only the size is recorded. The ids of events are recorded.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 MAX_CHARS: Final = 500
 #: Fields with free text about a person.
 _TEXTS: Final = frozenset({"summary"})
+#: Lists without personal data.
+_IDS: Final = frozenset({"ids"})
 #: The user of a SIP address.
 _SIP_USER: Final = re.compile(r"\b(sips?):[^\s@]+@")
 
@@ -74,6 +76,6 @@ def summary(fields: Fields) -> str:
 
 def _shown(name: str, value: Any) -> str:
     """Return a field's value, or the size of one with many parts and of a text."""
-    if isinstance(value, list | dict):
+    if isinstance(value, list | dict) and name not in _IDS:
         return f"[entries: {len(value)}]"
     return f"[characters: {len(value)}]" if name in _TEXTS and isinstance(value, str) else str(value)

@@ -2,8 +2,8 @@
 
 Twilio comes first: its recordings can only be found by the row, and a refusal there leaves everything in place. Forwarding
 pauses meanwhile, so that no batch under way writes the call again. Files are deleted before the row, which names them, and again
-after it. A download that completes later finds no row and deletes its file (`recordings`). A call that is alive, or whose
-recording is not finished, is refused.
+after it, by the removed row: a download may have completed between, also on another machine. One that completes later
+finds no row and deletes its file (`recordings`). A call that is alive, or whose recording is not finished, is refused.
 """
 
 from __future__ import annotations
@@ -76,14 +76,16 @@ class Erasure:
         with self._forwarder.paused():
             row = self._store.recording(call_sid)  # again: it may have a file by now
             if row is not None:
-                files += self._delete_files(row, remains)
+                files += self._files.discard(row)
             erased = self._spool.erase(call_sid)
             removed = self._store.forget(call_sid)
+        row = removed.recording or row  # a download may have completed between
         if row is not None:
-            files += self._files.discard(row)  # a download may have completed between
+            files += self._files.discard(row)
+            remains += self._remaining_files(row, files)
         if corrupt := self._spool.corrupt_files():
             remains.append(f"{corrupt} corrupt spool files in var_dir may name the call")
-        return Erased(call_sid, removed, erased, deleted, str(files[0]) if files else "", remains)
+        return Erased(call_sid, removed.rows, erased, deleted, str(files[0]) if files else "", remains)
 
     def _removable(self, call_sid: str) -> RecordingRow | None:
         """Return the row of the call's recording. Raises CommandError for a call that is not over."""
@@ -119,9 +121,9 @@ class Erasure:
             self._store.update_recording(call_sid, deleted_at=time.time())
         return deleted
 
-    def _delete_files(self, row: RecordingRow, remains: list[str]) -> list[Path]:
-        """Delete the recording's file and the part of a broken download, if they are on this machine. Returns their paths."""
-        deleted = self._files.discard(row)
+    def _remaining_files(self, row: RecordingRow, deleted: list[Path]) -> list[str]:
+        """Return sentences about the recording's files that may be on other machines."""
+        remains = []
         if row.file and Path(row.file) not in deleted:
             remains.append(f"{row.fetched_by} downloaded the recording to {row.file}: it is not on this machine")
         if self._fetches and row.state == "completed" and row.fetched_at is None and (others := self._others()):
@@ -129,7 +131,7 @@ class Erasure:
                 f"unless recording.fetch_dir is shared, a broken download may have left a part of the recording on "
                 f"{' or '.join(others)}: a gateway that runs there deletes such parts after a day"
             )
-        return deleted
+        return remains
 
     def _others(self) -> list[str]:
         """Return the machines of the store's other gateways."""

@@ -2,8 +2,9 @@
 
 A recording is deleted at Twilio after its file is complete, if there is a folder for files. A failed request is tried again: the
 wait of that recording doubles. A fault of Twilio's ends the pass for that account, a fault of the disk for all. Nothing is given
-up but a recording that Twilio has no more, and one whose call is erased during its download: no file of it stays. The parts of
-downloads that no gateway continues are deleted after a day, by each gateway in its own folder.
+up but a recording that Twilio has no more, and one whose call is erased during its download: the file is deleted when it is
+complete, and stays if the gateway stops or the store or the disk fails at that moment. The parts of downloads that no gateway
+continues are deleted after a day, by each gateway in its own folder.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from gw.control.store.gateways import Claimed, Report
 from gw.control.store.migrations import SchemaAheadError
 from gw.control.store.reads import Numbered
 from gw.control.store.recordings import HeldClaim, RecordingFields, claimant_of
-from gw.control.store.retention import Page, Place, Policy
+from gw.control.store.retention import Forgotten, Page, Place, Policy
 from gw.control.store.tables import recordings as recordings_table
 from gw.control.store.values import Fit
 
@@ -267,8 +267,8 @@ class Store:
         """Remove an old list of numbers, or some of its lines. Returns the number of lines removed; 0 without such a list."""
         return self._backend.write(lambda c: retention.purge_dials(c, before, limit))
 
-    def forget(self, call_sid: str) -> dict[str, int]:
-        """Remove everything about a call. Returns the number of rows removed from each table."""
+    def forget(self, call_sid: str) -> Forgotten:
+        """Remove everything about a call. Returns the number of rows removed from each table, and the recording's row."""
         return self._backend.write(lambda c: retention.forget(c, call_sid))
 
     def recordings_to_fetch(self, account_sid: str, limit: int) -> list[RecordingRow]:

@@ -42,6 +42,13 @@ class Page(NamedTuple):
     after: Place | None
 
 
+class Forgotten(NamedTuple):
+    """Number of rows removed from each table, and the removed row of the recording."""
+
+    rows: dict[str, int]
+    recording: RecordingRow | None
+
+
 def may_remove(state: RowState | None, policy: Policy, *, fetched: bool, deleted: bool) -> bool:
     """Return whether an ended call may be removed. `state`, `fetched`, `deleted`: those of its recording."""
     if state is None:
@@ -95,15 +102,20 @@ def purge_dials(connection: Connection, before: float, limit: int) -> int:
     return max(1, len(lines))
 
 
-def forget(connection: Connection, call_sid: str) -> dict[str, int]:
-    """Remove everything about a call. Returns the number of rows removed from each table."""
+def forget(connection: Connection, call_sid: str) -> Forgotten:
+    """Remove everything about a call.
+
+    The recording's row is locked first: another gateway's update of it is in the returned row, or finds no row.
+    """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA secure_delete=ON")  # of this connection; overwrites what is removed
+    recording = select(*columns_of(recordings)).where(recordings.c.call_sid == call_sid)
+    found = connection.execute(recording.with_for_update()).first()
     removed = {table.name: connection.execute(delete(table).where(table.c.call_sid == call_sid)).rowcount for table in _PARTS}
     of_call = dials.update().where(dials.c.call_sid == call_sid)
     connection.execute(of_call.values(to_number="", variables={}, state="done"))  # the line stays, and is not dialled again
     _shrink(connection)
-    return removed
+    return Forgotten(removed, None if found is None else RecordingRow(**found._mapping))
 
 
 def list_to_fetch(connection: Connection, account_sid: str, limit: int) -> list[RecordingRow]:

@@ -182,7 +182,7 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         twilio = ["RE1"] if fields["twilio"] else []
         return {
             "call_sid": ENDED,
-            "store": store.forget(ENDED),
+            "store": store.forget(ENDED).rows,
             "spool": spool,
             "twilio": twilio,
             "file": "/r/x.wav",

@@ -44,6 +44,15 @@ def test_a_spool_that_fails_is_logged(tmp_path: Path, caplog: pytest.LogCaptureF
 
 def test_the_record_of_a_request_is_bounded() -> None:
     assert len(summary({"name": "x" * 1000})) == MAX_CHARS
+    assert len(summary({"ids": list(range(1000))})) == MAX_CHARS
+
+
+@pytest.mark.parametrize(
+    ("ids", "text"), [([7, 8], "ids=[7, 8]"), (["evt_1", "+15551234567"], "ids=['evt_1', '+1555***4567']"), ([], "ids=[]")]
+)
+def test_the_record_names_the_events_of_an_act(ids: list[Any], text: str) -> None:
+    """An audit has to show the dropped ones."""
+    assert summary({"ids": ids}) == text
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,22 @@ def test_a_download_that_completes_before_the_row_is_gone_leaves_nothing(rig: Ri
     assert files_in(rig) == []
 
 
+def test_a_file_that_another_machine_completes_meanwhile_is_reported(rig: Rig) -> None:
+    """`forget` reported the part of a broken download there, and no row named the file."""
+    rig.recorded()
+    for gateway, machine in (("me", "vm1"), ("other", "vm2")):
+        rig.store.claim_gateway(Report(gateway, "f", machine, "1"))
+    erase = rig.spool.erase
+
+    def slow(sid: str) -> Any:
+        assert rig.store.update_recording(sid, fetched_at=1.0, fetched_by="vm2", file="/nowhere/x.wav")
+        return erase(sid)
+
+    rig.spool.erase = slow  # type: ignore[method-assign]
+    _, *remains = forget(rig)["remains"]
+    assert remains == ["vm2 downloaded the recording to /nowhere/x.wav: it is not on this machine"]
+
+
 def test_a_part_on_another_machine_is_reported_where_there_can_be_one(rig: Rig) -> None:
     rig.recorded(1)
     assert [one for one in forget(rig, 1)["remains"] if "part" in one] == [], "it is the only gateway"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gevent
 import pytest
+from sqlalchemy import delete
 
 from gw import bus
 from gw.call.cost.usage import Used
 from gw.control.rows import RowState
-from gw.control.store import Store
+from gw.control.store import Store, retention
 from gw.control.store.retention import Policy, may_remove
 from tests.conftest import StoreMaker
 from tests.gw.control.stamped import T0, call_sid, ended, stamp, started, turn
+from tests.timing import scaled
 
 #: Later than every sample call.
 LATER = T0 + 10_000
@@ -45,9 +49,10 @@ def test_a_purge_removes_old_calls_with_all_their_rows(store: Store) -> None:
     assert (page.removed, page.after) == (1, None)
     assert sids(store) == [call_sid(2), call_sid(3)], "a live call and a young one stay"
     assert store.recording(call_sid(1)) is None
-    assert set(store.forget(call_sid(1)).values()) == {0}, "nothing is left of it"
+    assert set(store.forget(call_sid(1)).rows.values()) == {0}, "nothing is left of it"
     left = store.forget(call_sid(2))
-    assert left == {"turns": 1, "call_quality": 1, "call_usage": 1, "recordings": 0, "events": 1, "calls": 1}
+    assert left.recording is None
+    assert left.rows == {"turns": 1, "call_quality": 1, "call_usage": 1, "recordings": 0, "events": 1, "calls": 1}
 
 
 @pytest.mark.parametrize("state", ["wanted", "claimed", "started"])
@@ -105,7 +110,7 @@ def test_old_events_of_no_call_are_removed(store: Store) -> None:
     found = store.call(call_sid(1))
     assert found is not None
     assert len(found.events) == 1
-    assert store.forget(call_sid(9))["events"] == 1
+    assert store.forget(call_sid(9)).rows["events"] == 1
 
 
 def test_recordings_are_listed_until_they_are_fetched_and_deleted(store: Store) -> None:
@@ -124,6 +129,29 @@ def test_recordings_are_listed_until_they_are_fetched_and_deleted(store: Store) 
     store.update_recording(call_sid(1), deleted_at=T0)
     assert store.recordings_to_delete("AC1", LATER, 10, fetched=True) == []
     assert store.recordings_to_fetch("AC2", 10) == store.recordings_to_delete("AC2", LATER, 10, fetched=False) == []
+
+
+def test_a_removed_recording_is_returned_with_its_last_update(
+    store: Store, open_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A download that completes during `calls forget` is in the returned row, or finds no row. Else no row names its file."""
+    other, reading = open_store(), []
+    recorded(store, 1, "completed")
+
+    def slow(table: Any) -> Any:
+        if not reading:  # after the read, before the removal
+            reading.append(True)
+            gevent.sleep(scaled(0.2))
+        return delete(table)
+
+    monkeypatch.setattr(retention, "delete", slow)
+    forgetting = gevent.spawn(store.forget, call_sid(1))
+    with gevent.Timeout(scaled(10)):
+        while not reading:
+            gevent.sleep(0.001)
+    noted = other.update_recording(call_sid(1), fetched_at=T0, file="/x.wav")
+    row = forgetting.get().recording
+    assert (row.call_sid, row.state, row.file) == (call_sid(1), "completed", "/x.wav" if noted else None)
 
 
 def test_a_lease_has_one_owner(open_store: StoreMaker) -> None:

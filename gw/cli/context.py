@@ -234,10 +234,10 @@ def names_host(ctx: click.Context) -> bool:
 def _host_given(ctx: click.Context, _: click.Parameter, host: str | None) -> None:
     if host is None or ctx.resilient_parsing:
         return
-    from gw.cli.remote import PROGRAM, PROGRAM_VARIABLE, run_remotely, without_host
+    from gw.cli.remote import PROGRAM, REMOTE_VARIABLE, run_remotely, without_host
 
     words = without_host(ctx.meta.get(WORDS, []))
-    ctx.exit(run_remotely(host, os.environ.get(PROGRAM_VARIABLE) or PROGRAM, words))
+    ctx.exit(run_remotely(host, os.environ.get(REMOTE_VARIABLE) or PROGRAM, words))
 
 
 #: Processed first: the other machine interprets the command line, with its own configuration and help.

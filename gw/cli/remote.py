@@ -17,10 +17,10 @@ from typing import Final
 import click
 
 #: The program on the other machine, unless the variable names another.
-PROGRAM_VARIABLE: Final = "SUBMILLI_REMOTE"
+REMOTE_VARIABLE: Final = "SUBMILLI_REMOTE"
 PROGRAM: Final = "submilli"
 #: Commands that start processes or concern this machine.
-LOCAL_ONLY: Final = frozenset({"serve", "demo", "bench", "verify", "completion", "control", "worker"})
+LOCAL_ONLY: Final = frozenset({"serve", "demo", "bench", "verify", "completion", "talk", "twin", "control", "worker", "trial"})
 #: Bounds for ssh: the connect, and a dead peer.
 _OPTIONS: Final = ("-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
 #: Exit codes of ssh without a connection, and of a shell that does not find the program. Source: ssh(1), POSIX sh.
@@ -65,7 +65,7 @@ def run_remotely(host: str, program: str, words: Sequence[str]) -> int:
         click.echo("Error: ssh is not installed on this machine", err=True)
         return _UNREACHABLE
     if code == _NOT_FOUND:
-        click.echo(f"Error: {program} is not found on {host}; set {PROGRAM_VARIABLE} to its path there", err=True)
+        click.echo(f"Error: {program} is not found on {host}; set {REMOTE_VARIABLE} to its path there", err=True)
     elif code == _SSH_FAILED:
         click.echo(f"Error: cannot reach {host} by ssh; the reason is above", err=True)
     return _UNREACHABLE if code in (_NOT_FOUND, _SSH_FAILED) or code < 0 else code

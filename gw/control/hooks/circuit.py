@@ -5,6 +5,7 @@
     open         none is sent              after OPEN_S: half-open
     half-open    one, the probe            answered: closed | failed: open | no verdict: the next request is a probe
 
+It differs from Twilio's (`gw.control.twilio_api.circuit_breaker`): failures count within a time, and every pause is the same.
 A failure is a timeout, no connection, a lost one, or a status 5xx. Any other answer closes the circuit.
 """
 

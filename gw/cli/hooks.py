@@ -6,7 +6,7 @@ import click
 
 from gw.cli.context import EXIT_CODES, EXIT_CODES_HERE, Failure, Settings, common_options, counted, gateway_options, print_answer
 
-#: Bound on a command that changes up to 100,000 events; just below the admin socket's own.
+#: Bound on a request that changes events; just below the admin socket's own.
 ASK_S = 14.0
 
 
@@ -52,8 +52,8 @@ def list_hooks(settings: Settings, waiting: bool, limit: int, as_json: bool) -> 
 @gateway_options
 def retry_hooks(settings: Settings, ids: tuple[str, ...], as_json: bool) -> None:
     """Send events that were not delivered once more: the given IDS, or all."""
-    done = settings.ask("hooks_retry", timeout_s=ASK_S, ids=list(ids))
-    print_answer(done, f"{counted(done['queued'], 'event is', 'events are')} sent once more.", as_json=as_json)
+    queued = _change(settings, "hooks_retry", "queued", ids, quiet=as_json)
+    print_answer({"queued": queued}, f"{counted(queued, 'event is', 'events are')} sent once more.", as_json=as_json)
 
 
 @hooks.command(
@@ -70,8 +70,34 @@ def drop_hooks(settings: Settings, ids: tuple[str, ...], whole: bool, yes: bool,
     if not yes:
         some = "all events that were" if whole else counted(len(ids), "event that was", "events that were")
         click.confirm(f"Delete {some} not delivered?", abort=True, err=True)
-    done = settings.ask("hooks_drop", timeout_s=ASK_S, ids=list(ids))
-    print_answer(done, f"{counted(done['dropped'], 'event was', 'events were')} deleted.", as_json=as_json)
+    dropped = _change(settings, "hooks_drop", "dropped", ids, quiet=as_json)
+    print_answer({"dropped": dropped}, f"{counted(dropped, 'event was', 'events were')} deleted.", as_json=as_json)
+
+
+def _change(settings: Settings, command: str, name: str, ids: tuple[str, ...], *, quiet: bool) -> int:
+    """Repeat a request until no event is left, and show the progress. Returns the number of events changed.
+
+    Raises: Failure, with the number until then.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from gw.terminal import console
+
+    columns = (TextColumn(f"events {name}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    changed, answer = 0, {"left": 1, "after": 0}
+    with Progress(*columns, console=console(stderr=True), disable=quiet, transient=True) as progress:
+        bar = progress.add_task("", total=None)
+        while answer["left"]:
+            try:
+                answer = settings.act(command, timeout_s=ASK_S, ids=list(ids), after=answer["after"])
+            except Failure as error:
+                if not changed:
+                    raise
+                so_far = f"at least {changed} were {name}: repeat the command for the others"
+                raise type(error)(f"{error.message}; {so_far}") from None
+            changed += answer[name]
+            progress.update(bar, total=changed + answer["left"], completed=changed)
+    return changed
 
 
 @hooks.command(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -14,10 +14,13 @@ from gw.control.jobs import table
 from gw.control.jobs.event import EventHandler
 from gw.control.jobs.lifecycle import Job
 from gw.control.jobs.service import Disk, Jobs
+from gw.control.jobs.table import Dead
 
 _HOUR_S: Final = 3600.0
-#: Events changed in one transaction: some 10 ms, and 50 MB with the longest bodies. The spool serves calls between two.
-_STEP: Final = 200
+#: Events changed in one transaction: 50 ms with bodies of 100 KB. The spool serves calls between two.
+_STEP: Final = 100
+#: No step begins later than this after the request: even a slow one ends before the bound on requests.
+STEPS_S: Final = 5.0
 
 
 class _List(msgspec.Struct, forbid_unknown_fields=True):
@@ -26,7 +29,8 @@ class _List(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Ids(msgspec.Struct, forbid_unknown_fields=True):
-    ids: Annotated[list[str], msgspec.Meta(max_length=10_000)] = []
+    ids: Annotated[list[str], msgspec.Meta(max_length=10_000)] = []  # without any: all events that were not delivered
+    after: int = 0  # of the answer that this request continues: an event given up since then is not changed again
 
 
 class ListedEvent(msgspec.Struct, frozen=True):
@@ -70,31 +74,50 @@ class HookCommands:
             job.id, url, job.call_sid, job.state, job.attempts, job.at, job.next_at if job.is_due else None, job.outcome
         )
 
-    def _retry(self, args: _Ids) -> dict[str, Any]:
-        now, queued = time.time(), 0
+    def _retry(self, args: _Ids) -> dict[str, int]:
         if not args.ids:
-            self._disk.transact(table.resume_all)
             self._resume({handler.kind for handler in self._handlers})
-        for ids in self._steps(args):
-            wanted = self._disk.transact(partial(table.retry, ids=ids, now=now, deadline_of=lambda job: self._deadline(job, now)))
-            self._resume({job.kind for job in wanted})
-            self._jobs.on_accepted(())
-            queued += len(wanted)
-        return {"queued": queued}
+            self._disk.transact(table.resume_all)
+        return self._in_steps("queued", args, self._retry_step)
+
+    def _retry_step(self, step: Sequence[Dead]) -> int:
+        self._resume({one.kind for one in step})  # first: without an answer of the disk, it may be there
+        now, ids = time.time(), [one.id for one in step]
+        queued = self._disk.transact(partial(table.retry, ids=ids, now=now, deadline_of=lambda job: self._deadline(job, now)))
+        self._jobs.on_accepted(())
+        return queued
 
     def _resume(self, kinds: set[str]) -> None:
         for handler in self._handlers:
             handler.is_stopped = handler.is_stopped and handler.kind not in kinds
 
-    def _steps(self, args: _Ids) -> Iterator[list[str]]:
-        """Yield the ids of a command, without any all those of events that were not delivered, for one transaction each."""
-        ids = args.ids or self._disk.transact(table.dead_ids)
-        for first in range(0, len(ids), _STEP):
-            yield ids[first : first + _STEP]
-
     def _deadline(self, job: Job, now: float) -> float:
         hook = self._hooks.get(job.kind)
         return now + (1 if hook is None else hook.give_up_h) * _HOUR_S
 
-    def _drop(self, args: _Ids) -> dict[str, Any]:
-        return {"dropped": sum(self._disk.transact(partial(table.drop, ids=ids)) for ids in self._steps(args))}
+    def _drop(self, args: _Ids) -> dict[str, int]:
+        return self._in_steps(
+            "dropped", args, lambda step: self._disk.transact(partial(table.drop, ids=[one.id for one in step]))
+        )
+
+    def _in_steps(self, name: str, args: _Ids, change: Callable[[Sequence[Dead]], int]) -> dict[str, int]:
+        """Change events in their sequence, one transaction a step, until the time is over.
+
+        Returns: the number of those changed under `name`, of those left, and `after` for the request that continues.
+        """
+        ends_s = time.monotonic() + STEPS_S
+        chosen = [one for one in self._chosen(args.ids) if one.row > args.after]
+        changed = done = 0
+        while done < len(chosen) and (not done or time.monotonic() < ends_s):
+            step = chosen[done : done + _STEP]
+            changed += change(step)
+            done += len(step)
+        return {name: changed, "left": len(chosen) - done, "after": chosen[done - 1].row if done else args.after}
+
+    def _chosen(self, ids: Sequence[str]) -> list[Dead]:
+        """Return the events that were not delivered, or some of them, in the sequence of their rows."""
+        found = self._disk.transact(partial(table.dead_of, ids=ids))
+        while not ids and (page := self._disk.transact(partial(table.dead_after, before=found[-1] if found else None))):
+            found += page
+        by_row = {one.row: one for one in found}
+        return [by_row[row] for row in sorted(by_row)]

@@ -51,8 +51,9 @@ MAX_LEFT: Final = 100_000
 #: Events that were not delivered, of all endpoints: a week, and as many as may wait for one endpoint.
 KEEP_DEAD_S: Final = 7 * 86_400.0
 MAX_DEAD: Final = 100_000
-#: Period of their removal.
+#: Period of their removal. If undelivered events may be left, the next is sooner: 200 a second, a tenth of the spool's time.
 PRUNE_S: Final = 10.0
+PRUNE_AGAIN_S: Final = 0.5
 #: Longest wait between two turns: the clock may have been set.
 IDLE_S: Final = 5.0
 #: Pause after a failure of the spool.
@@ -151,6 +152,9 @@ class Jobs:
         self._open = 0
         self._oldest_at = math.inf
         self._next_prune_s = 0.0
+        self._prunes_again = False  # undelivered events may be left that are too old or too many
+        self._next_report_s = 0.0
+        self._lost = 0  # undelivered events removed early, since the last report
         self._backlog_gauge = page.gauge(declare.HOOK_BACKLOG)
         self._oldest_gauge = page.gauge(declare.HOOK_OLDEST)
         outcomes = declare.TOOL_SECONDS.labels["outcome"]
@@ -328,7 +332,8 @@ class Jobs:
         ended = self._ended[:]
         free = self._offered = self._free(ended)
         try:
-            return self._commit(ended, free)
+            wait_s = self._commit(ended, free)
+            return min(wait_s, PRUNE_AGAIN_S) if self._prunes_again else wait_s
         finally:
             self._offered = {}
 
@@ -381,8 +386,14 @@ class Jobs:
                 table.Kept(KEEP_LEFT_S, MAX_LEFT),
                 table.Kept(KEEP_DEAD_S, MAX_DEAD),
             )
-            if lost := self._disk.transact(partial(table.prune, now=time.time(), passing=passing, left=left, dead=dead)):
-                log.error("%d events that were not delivered are removed: at most %d are kept", lost, MAX_DEAD)
+            pruned = self._disk.transact(partial(table.prune, now=time.time(), passing=passing, left=left, dead=dead))
+            self._prunes_again = pruned.more
+            if pruned.more:
+                self._next_prune_s = now_s + PRUNE_AGAIN_S
+            self._lost += pruned.lost
+            if self._lost and now_s >= self._next_report_s:
+                log.error("%d events that were not delivered are removed: at most %d are kept", self._lost, MAX_DEAD)
+                self._lost, self._next_report_s = 0, now_s + PRUNE_S
 
     def _attempt(self, handler: Handler, job: Job) -> None:
         """Run a claimed job once. The body of a greenlet of the pool."""

@@ -193,6 +193,11 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         {"id": n, "instance": "w0", "n": n, "worker": 0, "bytes": 3, "why": "no", "at": BEGAN, "body": "YmFk"} for n in (7, 8)
     ]
 
+    def hooks_retry(fields: Any) -> Any:
+        if fields["after"] and fields["ids"]:
+            raise CommandError("timeout", "the command took longer than 15 s")
+        return {"queued": 1, "left": 0 if fields["after"] or len(fields["ids"]) == 1 else 1, "after": 7}
+
     event = {"id": "evt_1", "url": "https://a.example/x", "call_sid": ENDED, "state": "failed"}
     event |= {"attempts": 3, "at": BEGAN, "next_at": None, "why": "gone"}
     answers: dict[str, Callable[[Any], Any]] = {
@@ -217,8 +222,8 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         "poison_drop": lambda fields: {"dropped": len(fields["ids"]) or 2, "set_aside": 0},
         "forget": forget,
         "hooks_list": lambda fields: [event] if fields["state"] == "dead" else [],
-        "hooks_retry": lambda fields: {"queued": len(fields["ids"]) or 2},
-        "hooks_drop": lambda fields: {"dropped": len(fields["ids"]) or 2},
+        "hooks_retry": hooks_retry,
+        "hooks_drop": lambda fields: {"dropped": len(fields["ids"]) or 2, "left": 0, "after": 9},
         "poison_retry": lambda fields: {"queued": len(fields["ids"]) or 2, "set_aside": 0},
     }
     commands = {name: Command(answer, lambda _, reads=name in READS: not reads) for name, answer in answers.items()}

@@ -79,3 +79,11 @@ def test_they_are_sent_once_more_or_deleted(cli: CommandLine, gateway: list[str]
     assert cli.document("hooks", "drop", "--all", "--yes") == {"dropped": 2}
     assert cli.run("hooks", "drop").exit_code == 2
     assert cli.run("hooks", "drop", "evt_1", "--all").exit_code == 2
+
+
+def test_a_request_is_repeated_until_no_event_is_left(cli: CommandLine, gateway: list[str]) -> None:
+    """A long one ends before its time; the fake gateway changes one event a request."""
+    assert cli.document("hooks", "retry") == {"queued": 2}
+    failed = cli.run("hooks", "retry", "evt_1", "evt_2")
+    assert failed.exit_code == 1
+    assert "Error: the command took longer than 15 s; at least 1 were queued: repeat the command for the others" in failed.stderr

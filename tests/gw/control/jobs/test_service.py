@@ -441,6 +441,25 @@ def test_undelivered_events_are_kept_for_a_week_and_their_early_removal_is_logge
     until(lambda: "1 events that were not delivered are removed: at most 3 are kept" in caplog.text)
 
 
+def test_many_undelivered_events_are_removed_in_short_steps_and_reported_together(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(table, "_DEAD_REMOVED", 1)
+    monkeypatch.setattr(service, "PRUNE_AGAIN_S", 0.01)
+    monkeypatch.setattr(service, "MAX_DEAD", 1)
+    _keep(rig, 9.0, *[(f"e{n}", "event a", "failed") for n in range(5)])
+    began_s = time.monotonic()
+    rig.start()
+    until(lambda: len(rig.rows("e0", "e1", "e2", "e3", "e4")) == 1)
+    assert time.monotonic() - began_s < service.IDLE_S, "without another cause for a turn"
+    assert rig.jobs is not None
+    assert caplog.text.count("are removed") == 1
+    until(lambda: rig.jobs is not None and rig.jobs._next_prune_s > began_s + service.PRUNE_S)
+    rig.jobs._next_prune_s = rig.jobs._next_report_s = 0.0
+    rig.jobs._wake.set()
+    until(lambda: "3 events that were not delivered are removed" in caplog.text)
+
+
 CONTROL = """
 from gevent import monkey; monkey.patch_all()
 import os, sys, time

@@ -47,7 +47,11 @@ def claim(db: sqlite3.Connection, runners: int = 64, now: float = NOW) -> list[J
 
 
 def prune(db: sqlite3.Connection, now: float = NOW, *, passing: Kept = LONG, left: Kept = LONG, dead: Kept = LONG) -> int:
-    return table.prune(db, now, passing=passing, left=left, dead=dead)
+    return table.prune(db, now, passing=passing, left=left, dead=dead).lost
+
+
+def dead_ids(db: sqlite3.Connection) -> list[str]:
+    return [one.id for one in table.dead_after(db, None)]
 
 
 def settled(n: int, kind: str, *, at: float = NOW, state: lifecycle.State = "done") -> Job:
@@ -176,6 +180,29 @@ def test_the_newest_are_kept_and_undelivered_events_removed_early_are_counted(
     assert prune(db, passing=few, left=few, dead=few) == 0
 
 
+def test_few_undelivered_events_are_removed_in_one_transaction(db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their bodies are long: a thousand of 100 KB would keep the spool from calls for a second."""
+    monkeypatch.setattr(table, "_DEAD_REMOVED", 2)
+    insert(db, *[settled(n, "event a", at=NOW + n, state="failed") for n in range(6)], *[settled(n, "tool") for n in range(6, 9)])
+    old, few = Kept(-9.0, 9), Kept(1e9, 1)
+    assert table.prune(db, NOW, passing=old, left=LONG, dead=Kept(-2.0, 9)) == (0, True)
+    assert sorted(states(db)) == ["j2", "j3", "j4", "j5"], "of other jobs all"
+    assert table.prune(db, NOW, passing=LONG, left=LONG, dead=few) == (2, True)
+    assert table.prune(db, NOW, passing=LONG, left=LONG, dead=few) == (1, False)
+
+
+def test_undelivered_events_are_read_page_by_page(db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some have the same time: they expired in one turn."""
+    monkeypatch.setattr(table, "_DEAD_READ", 2)
+    insert(db, *[settled(n, "event a", at=NOW + at, state="failed") for n, at in enumerate((2, 1, 1, 1, 0))])
+    pages: list[list[str]] = []
+    place = None
+    while page := table.dead_after(db, place):
+        place = page[-1]
+        pages.append([one.id for one in page])
+    assert pages == [["j4", "j1"], ["j2", "j3"], ["j0"]]
+
+
 def test_a_call_can_be_erased_and_old_calls_removed(db: sqlite3.Connection) -> None:
     insert(db, job(1), job(2), job(3), job(4, at=NOW + 9))
     for claimed in claim(db, now=NOW + 9):
@@ -198,6 +225,11 @@ def test_regular_queries_read_an_index_and_not_the_table(db: sqlite3.Connection)
     prune(db)
     table.list_events(db, 9, dead=True)
     table.list_events(db, 9, dead=False)
+    insert(db, settled(2, "event a", state="failed"))
+    [place] = table.dead_after(db, None)
+    assert (table.dead_after(db, place), table.dead_of(db, [place.id])) == ([], [place])
+    table.retry(db, [place.id], NOW, lambda one: NOW + 50)
+    table.drop(db, [place.id])
     table.erase(db, "CA1")
     db.set_trace_callback(None)
     plans = [
@@ -252,9 +284,9 @@ def test_an_event_that_was_not_delivered_is_kept_and_can_be_sent_again(db: sqlit
     prune(db, NOW + 9, passing=Kept(5.0, 0), dead=Kept(18.0, 9))
     assert [one.id for one in table.list_events(db, 9, dead=True)] == ["e1"]
     assert [one.id for one in table.list_events(db, 9, dead=False)] == ["e2"]
-    assert table.retry(db, ["e2", "none"], NOW, lambda one: NOW + 50) == []
-    assert table.dead_ids(db) == ["e1"]
-    assert len(table.retry(db, ["e1"], NOW, lambda one: NOW + 50)) == 1
+    assert table.retry(db, ["e2", "none"], NOW, lambda one: NOW + 50) == 0
+    assert dead_ids(db) == ["e1"]
+    assert table.retry(db, ["e1"], NOW, lambda one: NOW + 50) == 1
     assert take(db) == [], "the call has another event under way"
     table.change(db, done(second))
     [again] = take(db, NOW + 1)
@@ -264,7 +296,7 @@ def test_an_event_that_was_not_delivered_is_kept_and_can_be_sent_again(db: sqlit
 def test_events_that_were_not_delivered_can_be_dropped(db: sqlite3.Connection) -> None:
     insert(db, event(1, deadline_at=NOW - 1), event(2, deadline_at=NOW - 1), event(3))
     table.turn(db, [], {}, NOW)
-    assert table.dead_ids(db) == ["e1", "e2"]
+    assert dead_ids(db) == ["e1", "e2"]
     assert (table.drop(db, ["e1", "e3"]), table.drop(db, []), sorted(states(db))) == (1, 0, ["e2", "e3"])
 
 
@@ -272,7 +304,7 @@ def test_the_events_of_a_call_that_are_sent_again_are_in_sequence(db: sqlite3.Co
     insert(db, *[event(n, deadline_at=NOW - 1) for n in (1, 2, 3)], event(4, "CA2", deadline_at=NOW - 1))
     table.turn(db, [], {}, NOW)
     insert(db, event(5))
-    table.retry(db, table.dead_ids(db), NOW, lambda one: NOW + 50)
+    table.retry(db, dead_ids(db), NOW, lambda one: NOW + 50)
     sent = []
     while claimed := take(db, NOW + 9):
         for one in claimed:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from gw.bench.run import Load
 from gw.control.hooks.places import CONNECTIONS
 from tests.bench.tools import connections, first_words, own_time
+from tests.timing import scaled
 
 
 def test_waiting_jobs_keep_the_bounds_and_none_is_lost(tmp_path: Path) -> None:
@@ -30,7 +33,8 @@ def test_first_words_are_measured_and_a_warm_leg_saves_round_trips(tmp_path: Pat
     assert "a warm leg saves" in first_words.text_of(found, [300])
 
 
-def test_a_tools_own_time_is_measured(tmp_path: Path) -> None:
+def test_a_tools_own_time_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_time, "TIMEOUT_S", scaled(10.0))  # the endpoint is in this process, which may be busy
     load = Load(3, 3.0, maxima=False, pinned=False)
     measured = own_time.window(tmp_path, load, "answering", 0.5, lambda step: None)
     tools = measured.uplink["tools"]

@@ -11,13 +11,16 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 #: Wider than any row: a pipe has no edge.
 _PIPE_COLUMNS: Final = 240
@@ -29,6 +32,14 @@ def console(*, stderr: bool = False) -> Console:
     """Return a console on the present stdout or stderr."""
     out = sys.stderr if stderr else sys.stdout
     return Console(file=out, highlight=False, width=None if out.isatty() else _PIPE_COLUMNS)
+
+
+def progress(text: str, *, shown: bool) -> Progress:
+    """Return a progress bar on stderr: the text, a count of a total, the time, and a task's description."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    return Progress(*columns, console=console(stderr=True), disable=not shown, transient=True)
 
 
 def print_json(document: Any) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONFIG_VARIABLE: Final = "SUBMILLI_CONFIG"
+#: Bound on a long request: to Twilio, or a change of many events. Just below the admin socket's own.
+ASK_S: Final = 14.0
 #: The path of the one-file binary, which sets the variable for the Python that it starts.
 PROGRAM_VARIABLE: Final = "SUBMILLI_PROGRAM"
 #: Bound on one admin request; control answers from memory or with one bounded query.

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import click
 
-from gw.cli.context import EXIT_CODES, EXIT_CODES_HERE, Failure, Settings, common_options, counted, gateway_options, print_answer
-
-#: Bound on a request that changes events; just below the admin socket's own.
-ASK_S = 14.0
+from gw.cli.context import (
+    ASK_S,
+    EXIT_CODES,
+    EXIT_CODES_HERE,
+    Failure,
+    Settings,
+    common_options,
+    counted,
+    gateway_options,
+    print_answer,
+)
 
 
 @click.group(short_help="Try endpoints, and manage undelivered events.", epilog=EXIT_CODES_HERE)
@@ -79,14 +86,11 @@ def _change(settings: Settings, command: str, name: str, ids: tuple[str, ...], *
 
     Raises: Failure, with the number until then.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from gw.terminal import progress
 
-    from gw.terminal import console
-
-    columns = (TextColumn(f"events {name}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     changed, answer = 0, {"left": 1, "after": 0}
-    with Progress(*columns, console=console(stderr=True), disable=quiet, transient=True) as progress:
-        bar = progress.add_task("", total=None)
+    with progress(f"events {name}", shown=not quiet) as shown:
+        bar = shown.add_task("", total=None)
         while answer["left"]:
             try:
                 answer = settings.act(command, timeout_s=ASK_S, ids=list(ids), after=answer["after"])
@@ -96,7 +100,7 @@ def _change(settings: Settings, command: str, name: str, ids: tuple[str, ...], *
                 so_far = f"at least {changed} were {name}: repeat the command for the others"
                 raise type(error)(f"{error.message}; {so_far}") from None
             changed += answer[name]
-            progress.update(bar, total=changed + answer["left"], completed=changed)
+            shown.update(bar, total=changed + answer["left"], completed=changed)
     return changed
 
 

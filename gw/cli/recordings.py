@@ -6,11 +6,9 @@ import click
 import msgspec
 
 from gw.cli.calls import sid_argument, whole_sid
-from gw.cli.context import EXIT_CODES, Settings, counted, gateway_options, print_answer
+from gw.cli.context import ASK_S, EXIT_CODES, Settings, counted, gateway_options, print_answer
 from gw.control.rows import RecordingRow
 
-#: Bound on a command that sends requests to Twilio.
-ASK_S = 14.0
 #: The states of a row, in sequence; a test compares them with the store.
 STATES = ("wanted", "claimed", "started", "completed", "absent", "failed")
 

@@ -74,7 +74,6 @@ def _decide(visit: Visit) -> None:
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Outcome:
-
     def agents(ai: AiTwin) -> dict[str, Agent]:
         def agent(name: str, **more: Any) -> Agent:
             return Agent(provider="openai", base_url=f"{ai.url}/{name}", **{"greeting": "Greet.", **more})

@@ -30,7 +30,6 @@ CASES: Final[dict[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory, shared_store: gw.config.Store) -> Outcome:
-
     def script(index: int, path: str) -> AiScript:
         return says(1.2)
 

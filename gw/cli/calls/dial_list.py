@@ -287,18 +287,9 @@ class _Bar:
     """A progress bar on stderr."""
 
     def __init__(self, total: int, *, shown: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from gw.terminal import progress
 
-        from gw.terminal import console
-
-        columns = (
-            TextColumn("dialling"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-        )
-        self._progress = Progress(*columns, console=console(stderr=True), disable=not shown, transient=True)
+        self._progress = progress("dialling", shown=shown)
         self._task = self._progress.add_task("", total=total)
         self._total = total
 

@@ -89,20 +89,17 @@ def _longest_s(settings: Settings) -> float:
 
 def _wait(settings: Settings, timeout_s: float, *, quiet: bool) -> int:
     """Wait for the last call. Returns the number of remaining calls."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from gw.terminal import progress
 
-    from gw.terminal import console
-
-    columns = (TextColumn("calls ended"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     deadline_s = time.monotonic() + timeout_s
-    with Progress(*columns, console=console(stderr=True), disable=quiet, transient=True) as progress:
+    with progress("calls ended", shown=not quiet) as shown:
         first = left = _calls(settings)
-        bar = progress.add_task("", total=first)
+        bar = shown.add_task("", total=first)
         while left and time.monotonic() < deadline_s:
             time.sleep(POLL_S)
             left = _calls(settings)
             first = max(first, left)
-            progress.update(bar, total=first, completed=first - left)
+            shown.update(bar, total=first, completed=first - left)
     return left
 
 

@@ -213,15 +213,20 @@ def test_a_handler_that_asks_for_another_attempt_gets_it(rig: Rig) -> None:
     assert rig.settled == [bus.JobSettled("j1", CALL, "ok", "{} 2")]
 
 
-@pytest.mark.parametrize("failure", ["raises", "hangs"])
-def test_a_handler_that_fails_leaves_an_unclear_outcome(rig: Rig, failure: str, caplog: pytest.LogCaptureFixture) -> None:
+def _failing(failure: str) -> Runner:
+    """A handler whose first attempt raises, or hangs."""
     runner = Runner()
     if failure == "raises":
         runner.outcomes.append(RuntimeError("on purpose"))
         runner.gate.set()
     else:
         runner.limit_s = 0.05
-    rig.start(runner)
+    return runner
+
+
+@pytest.mark.parametrize("failure", ["raises", "hangs"])
+def test_a_handler_that_fails_leaves_an_unclear_outcome(rig: Rig, failure: str, caplog: pytest.LogCaptureFixture) -> None:
+    rig.start(_failing(failure))
     rig.want("j1")
     until(lambda: rig.rows("j1") == [("unknown", 1)])
     assert rig.results() == {"j1": "unknown_outcome"}
@@ -231,13 +236,8 @@ def test_a_handler_that_fails_leaves_an_unclear_outcome(rig: Rig, failure: str, 
 @pytest.mark.parametrize("failure", ["raises", "hangs"])
 def test_an_event_whose_attempt_fails_here_is_sent_again(rig: Rig, failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "UNCLEAR_S", 0.01)
-    runner = Runner()
+    runner = _failing(failure)
     runner.kind = "event a"
-    if failure == "raises":
-        runner.outcomes.append(RuntimeError("on purpose"))
-        runner.gate.set()
-    else:
-        runner.limit_s = 0.05
     rig.start(runner)
     assert rig.jobs is not None
     rig.jobs.add(lifecycle.want("e1", "event a", CALL, "body", deadline_at=time.time() + 60, now=time.time()))

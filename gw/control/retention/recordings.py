@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -78,12 +78,16 @@ class Recordings:
         """Download, then delete, the recordings that are due. Asks `may_continue` before each. Raises StoreError."""
         for account in self._accounts:
             if self._fetches:
-                rows = self._store.recordings_to_fetch(account.sid, BATCH)
+                rows = self._due(lambda after, sid=account.sid: self._store.recordings_to_fetch(sid, BATCH, after))
                 if not self._each(account, rows, self._fetch, may_continue):
                     continue
             if self._keep_s:
                 before = time.time() - self._keep_s
-                rows = self._store.recordings_to_delete(account.sid, before, BATCH, fetched=self._fetches)
+                rows = self._due(
+                    lambda after, sid=account.sid: self._store.recordings_to_delete(
+                        sid, before, BATCH, after, fetched=self._fetches
+                    )
+                )
                 self._each(account, rows, self._delete, may_continue)
 
     def discard_parts(self) -> None:
@@ -110,18 +114,30 @@ class Recordings:
         self._deleted.add()
         return True
 
+    def _due(self, read: Callable[[str], list[RecordingRow]]) -> Iterator[RecordingRow]:
+        """Yield up to BATCH recordings that wait for no retry, however many before them do. `read`: the page after a call SID."""
+        due, after = 0, ""
+        while rows := read(after):
+            for row in rows:
+                if self._tries.get(row.recording_sid or "", (0.0, 0.0))[0] <= time.monotonic():
+                    yield row
+                    due += 1
+                    if due == BATCH:
+                        return
+            if len(rows) < BATCH:
+                return
+            after = rows[-1].call_sid
+
     def _each(
         self,
         account: Account,
-        rows: list[RecordingRow],
+        rows: Iterable[RecordingRow],
         act: Callable[[Account, RecordingRow], None],
         may_continue: Callable[[], bool],
     ) -> bool:
-        """Act on the rows of an account that are due. False when its pass has to end."""
+        """Act on recordings of an account. False when its pass has to end."""
         for row in rows:
             sid, now_s = row.recording_sid or "", time.monotonic()
-            if self._tries.get(sid, (0.0, 0.0))[0] > now_s:
-                continue
             if now_s < max(self._hold_until_s, account.hold_until_s) or not may_continue() or not account.breaker.may_ask(now_s):
                 return False
             try:

@@ -271,13 +271,18 @@ class Store:
         """Remove everything about a call. Returns the number of rows removed from each table, and the recording's row."""
         return self._backend.write(lambda c: retention.forget(c, call_sid))
 
-    def recordings_to_fetch(self, account_sid: str, limit: int) -> list[RecordingRow]:
-        """Return an account's completed recordings without a downloaded file, oldest first."""
-        return self._backend.read(lambda c: retention.list_to_fetch(c, account_sid, limit))
+    def recordings_to_fetch(self, account_sid: str, limit: int, after: str = "") -> list[RecordingRow]:
+        """Return an account's completed recordings without a downloaded file, oldest first. `after`: those after this call's."""
+        return self._backend.read(lambda c: retention.list_to_fetch(c, account_sid, limit, after))
 
-    def recordings_to_delete(self, account_sid: str, before: float, limit: int, *, fetched: bool) -> list[RecordingRow]:
-        """Return an account's completed recordings older than an epoch time, still at Twilio. `fetched`: only with a file."""
-        return self._backend.read(lambda c: retention.list_to_delete(c, account_sid, before, limit, fetched=fetched))
+    def recordings_to_delete(
+        self, account_sid: str, before: float, limit: int, after: str = "", *, fetched: bool
+    ) -> list[RecordingRow]:
+        """Return an account's completed recordings older than an epoch time, still at Twilio.
+
+        `after`: those after this call's. `fetched`: only with a file.
+        """
+        return self._backend.read(lambda c: retention.list_to_delete(c, account_sid, before, limit, after, fetched=fetched))
 
     def take_lease(self, name: str, owner: str, now: float, until: float) -> bool:
         """Take or renew the lease on work of a single gateway. False while another has it."""

@@ -118,16 +118,21 @@ def forget(connection: Connection, call_sid: str) -> Forgotten:
     return Forgotten(removed, None if found is None else RecordingRow(**found._mapping))
 
 
-def list_to_fetch(connection: Connection, account_sid: str, limit: int) -> list[RecordingRow]:
-    """Return an account's completed recordings without a downloaded file, oldest first."""
+def list_to_fetch(connection: Connection, account_sid: str, limit: int, after: str) -> list[RecordingRow]:
+    """Return an account's completed recordings without a downloaded file, oldest first, after that of a call SID."""
     missing = (recordings.c.fetched_at.is_(None), recordings.c.deleted_at.is_(None))
     of_account = recordings.c.account_sid == account_sid
     statement = select(*columns_of(recordings)).where(recordings.c.state == "completed", of_account, *missing)
-    return _recordings(connection, statement, limit)
+    return _recordings(connection, statement, limit, after)
 
 
-def list_to_delete(connection: Connection, account_sid: str, before: float, limit: int, *, fetched: bool) -> list[RecordingRow]:
-    """Return an account's completed recordings that Twilio still has, by age. `fetched`: only with a file."""
+def list_to_delete(
+    connection: Connection, account_sid: str, before: float, limit: int, after: str, *, fetched: bool
+) -> list[RecordingRow]:
+    """Return an account's completed recordings that Twilio still has, oldest first, after that of a call SID.
+
+    `fetched`: only with a file.
+    """
     statement = select(*columns_of(recordings)).where(
         recordings.c.state == "completed",
         recordings.c.account_sid == account_sid,
@@ -136,7 +141,7 @@ def list_to_delete(connection: Connection, account_sid: str, before: float, limi
     )
     if fetched:
         statement = statement.where(recordings.c.fetched_at.is_not(None))
-    return _recordings(connection, statement, limit)
+    return _recordings(connection, statement, limit, after)
 
 
 def take_lease(connection: Connection, name: str, owner: str, now: float, until: float) -> bool:
@@ -164,7 +169,11 @@ def _page(statement: Any, at: Column[float], number: Column[int], before: float,
     return statement
 
 
-def _recordings(connection: Connection, statement: Any, limit: int) -> list[RecordingRow]:
+def _recordings(connection: Connection, statement: Any, limit: int, after: str) -> list[RecordingRow]:
+    """Return one page, after the recording of a call SID. Empty if that recording was removed: the next pass begins anew."""
+    if after:
+        place = select(recordings.c.id).where(recordings.c.call_sid == after).scalar_subquery()
+        statement = statement.where(recordings.c.id > place)
     return [
         RecordingRow(**row._mapping) for row in connection.execute(statement.order_by(recordings.c.id).limit(min(limit, PAGE)))
     ]

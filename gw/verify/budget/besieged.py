@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, Final
+
+import gevent
 
 from gw.bench.load_process import LoadProcess
 from gw.bench.run import Load
 from gw.bench.subject import Gateway
+from metrics.declare import CALLS_ENDED
+from metrics.exposition import Totals
+
+#: Longest wait until the gateway has counted the last flooding call as ended.
+_COUNTED_S: Final = 10.0
 
 
 class BesiegedGateway(Gateway):
@@ -39,6 +47,14 @@ class BesiegedGateway(Gateway):
     @contextmanager
     def around_window(self) -> Iterator[None]:
         assert self._strangers is not None
+        before = self._count_ended()
         self._strangers.order("begin")
         yield
         self.seen = self._strangers.order("end")
+        deadline_s = monotonic() + _COUNTED_S
+        while self._count_ended() - before < self.seen["calls"] and monotonic() < deadline_s:
+            gevent.sleep(0.02)
+
+    def _count_ended(self) -> float:
+        """Read the pages: `/metrics` is cached, and the end of the window needs a new one."""
+        return Totals(self.pages).value(CALLS_ENDED)

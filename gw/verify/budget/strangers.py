@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from contextlib import suppress
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Final
 
 from gw.bench.load.callers import LoadCaller, Telephones
@@ -27,8 +27,6 @@ _FLOOD: Final = _PING * (8192 // len(_PING))
 _FLOOD_EVERY_S: Final = 0.02
 #: From the end of a flooding call to the next, and from a closed connection to another.
 _REDIAL_S: Final = 0.5
-#: Time the gateway has to count the last flooding call as ended.
-_COUNTED_S: Final = 0.3
 _HALF_HEAD: Final = b"GET /media HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Half: "
 _TIMEOUT_S: Final = 15.0
 
@@ -107,12 +105,11 @@ class _Door:
             self.loop.after(_REDIAL_S, self._dial)
 
     def end(self, _: dict[str, Any]) -> dict[str, Any]:
-        """End the flood, with its last call. Returns what was seen, once the gateway has counted it."""
+        """End the flood, with its last call. Returns what was seen."""
         self._flooding = False
         if self._call is not None:
             self._call.hang_up()
             self._call = None
-        sleep(_COUNTED_S)
         return {
             "half_open": CONNECTIONS,
             "silent": CONNECTIONS,

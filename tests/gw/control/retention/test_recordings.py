@@ -82,6 +82,21 @@ def test_a_fault_of_one_recording_does_not(rig: Rig, monkeypatch: pytest.MonkeyP
     assert rig.asked("GET") == 2, "it waits for its retry"
 
 
+def test_recordings_that_wait_hold_back_no_later_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole page of them did, for six hours at a time: downloads and deletions of everything after it stopped."""
+    monkeypatch.setattr(recordings, "BATCH", 2)
+    for k in (1, 2, 3, 4):
+        rig.recorded(k, channels=1)
+        rig.store.update_recording(call_sid(k), channels=2)  # refused
+    rig.recorded(5, days_old=10)
+    parts = rig.recordings(twilio_days=7)
+    for _ in range(3):
+        parts.pass_over(always)
+    assert rig.asked("GET") == 5
+    assert [rig.row(k).fetched_at is not None for k in range(1, 6)] == [False] * 4 + [True]
+    assert rig.row(5).deleted_at is not None
+
+
 def test_a_refused_deletion_counts_once(rig: Rig) -> None:
     """It counted twice against the account: two such faults opened the circuit like four."""
     rig.recorded(days_old=10)

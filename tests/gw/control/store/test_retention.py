@@ -128,6 +128,9 @@ def test_recordings_are_listed_until_they_are_fetched_and_deleted(store: Store) 
     assert [row.call_sid for row in store.recordings_to_delete("AC1", LATER, 10, fetched=True)] == [call_sid(1)]
     store.update_recording(call_sid(1), deleted_at=T0)
     assert store.recordings_to_delete("AC1", LATER, 10, fetched=True) == []
+    assert [row.call_sid for row in store.recordings_to_fetch("AC1", 10, call_sid(2))] == [call_sid(3)]
+    assert [row.call_sid for row in store.recordings_to_delete("AC1", LATER, 10, call_sid(2), fetched=False)] == [call_sid(3)]
+    assert store.recordings_to_fetch("AC1", 10, call_sid(8)) == [], "a call that was removed"
     assert store.recordings_to_fetch("AC2", 10) == store.recordings_to_delete("AC2", LATER, 10, fetched=False) == []
 
 

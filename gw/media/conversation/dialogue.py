@@ -164,8 +164,10 @@ class CallDialogue:
         while not self._state.has_ended:
             now_ms = _now_ms()
             self._due_ms = self._machine.deadline_ms
-            if now_ms - self._due_ms > _STALL_MS:
+            is_late = now_ms - self._due_ms > _STALL_MS
+            if is_late:
                 turn_loop()  # what came during a stall of this process is read first
+            if is_late or self._machine.heard_by <= now_ms:  # audio that a stall in its middle delayed is not heard yet
                 queued_s = self._downlink.queued_s(monotonic())
                 if queued_s > 0.0:
                     self.on(given.Delayed(round(queued_s * _MS)))

@@ -243,6 +243,20 @@ def test_an_end_from_outside_keeps_its_reason(rig: Rig, reason: Reason) -> None:
     assert (rig.call.state.reason, rig.call.ending.detail) == (reason, "why")
 
 
+def test_words_that_a_stall_in_their_middle_delayed_are_not_over_at_their_time(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dialogue's timer was not late: a goodbye lost its end after stalls of more than two seconds together."""
+    rig.speak(ms=2000)
+    machine = rig.call.dialogue.machine
+    heard_by = machine.heard_by
+    monkeypatch.setattr(dialogue, "_now_ms", lambda: heard_by + 1)
+    rig.call.dialogue._alarm.set()
+    until(lambda: machine.heard_by != heard_by)
+    assert machine.plays
+    assert machine.heard_by > heard_by + 1500
+
+
 def test_an_interruption_cuts_and_truncates(rig: Rig) -> None:
     rig.speak(ms=1000)
     rig.receive(ai.AgentTranscript("r1", "i-r1", "a long answer"), ai.SpeechStarted("c1", 40))

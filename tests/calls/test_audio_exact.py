@@ -135,7 +135,7 @@ def test_the_parrot_repeats_the_caller_exactly(world: WorldMaker, tmp_path: Path
     spoken = [speech.load("something-wrong"), WORD, silence(7) + WORD[:6321], VOICE[9000:15_001]]
     sqlite = Store(url=f"sqlite:///{tmp_path}/parrot.db")
     with world(agent={"provider": "parrot"}, store=sqlite) as w:
-        calls = [w.twilio.place_call(speech.script(3200, words, len(words) // 8 + 3000)) for words in spoken]
+        calls = [w.twilio.place_call(speech.script(5000, words, len(words) // 8 + 3000)) for words in spoken]
         assert w.twilio.wait(scaled(20.0))
         for words, call in zip(spoken, calls, strict=True):
             check_ear(call)

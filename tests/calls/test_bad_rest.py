@@ -82,7 +82,7 @@ def _place_calls(world: World, outcome: Outcome) -> None:
         rows = [world.gateway.store.recording(outcome.calls[name].call_sid) for name in CASES]
         return all(row and row.state == case.state for row, case in zip(rows, CASES.values(), strict=True))
 
-    world.gateway.until(all_final, "every recording is failed, or claimed", 30)
+    world.gateway.until(all_final, "every recording is failed, or claimed", 60)
     rest.wait_callbacks()
     good_sid = outcome.calls["good"].call_sid
     world.gateway.until(lambda: world.gateway.store.recording(good_sid).state == "completed", "the good one is recorded")

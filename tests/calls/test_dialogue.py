@@ -29,7 +29,7 @@ CONTINUE: Final = text_of(Prompt.CONTINUE)
 RETURN: Final = text_of(Prompt.RETURN)
 SAY_GOODBYE: Final = text_of(Prompt.GOODBYE)
 MEDIA: Final = gw.config.Media(
-    ai_answer_s=scaled(4.0), ai_stall_s=scaled(1.0), ai_connect_s=scaled(2.0), ai_reconnect_s=scaled(4.0), holding_sound=False
+    ai_answer_s=scaled(4.0), ai_stall_s=scaled(1.5), ai_connect_s=scaled(2.7), ai_reconnect_s=scaled(4.0), holding_sound=False
 )
 SPEAKS: Final = Step("say", "quiet", 0.4, audio=WORD)
 INTERRUPTS: Final = Step("say", "heard", 0.8, audio=WORD)

@@ -187,10 +187,10 @@ def the_parrot_is_interrupted(w: World) -> None:
 def test_nothing_is_interrupted_while_no_audio_plays(world: WorldMaker) -> None:
     scripts = [
         AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2),
-        AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2, thinking_s=0.7),  # interrupted before its first word
-        AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2, thinking_s=0.5, trailing_s=0.6),  # every delta is late
+        AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2, thinking_s=1.5),  # interrupted before its first word
+        AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2, thinking_s=1.2, trailing_s=1.5),  # every delta is late
     ]
-    words = [speech.script(1200, WORD, 8000), speech.script(200, WORD, 8000), speech.script(200, WORD, 8000)]
+    words = [speech.script(2400, WORD, 8000), speech.script(200, WORD, 8000), speech.script(200, WORD, 8000)]
     with world(lambda index, path: scripts[index]) as w:
         calls: list[TwinCall] = []
         for spoken in words:

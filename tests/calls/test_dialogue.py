@@ -105,7 +105,7 @@ OTHERS: Final = {
     # replaced sessions
     "rolls_over": Case(says(4.0, lifetime_s=6.0), says(4.0, lifetime_s=3600.0)),
     "heard_in_part": Case(
-        says(4.0, speed=100.0).with_fault("close", deltas=AT_END), steps=(Step("say", "heard", 2.4, audio=WORD), LISTENS)
+        says(4.0, speed=100.0).with_fault("close", deltas=AT_END), steps=(Step("say", "heard", 1.5, audio=WORD), LISTENS)
     ),
     "speaks_at_once": Case(says(2.0).with_fault("reset", deltas=6), says(hears_after_s=0.08)),
     "words_first": Case(says(4.0).with_fault("words_first").with_fault("reset", deltas=8)),

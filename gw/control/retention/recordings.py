@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -78,17 +79,13 @@ class Recordings:
         """Download, then delete, the recordings that are due. Asks `may_continue` before each. Raises StoreError."""
         for account in self._accounts:
             if self._fetches:
-                rows = self._due(lambda after, sid=account.sid: self._store.recordings_to_fetch(sid, BATCH, after))
+                rows = self._due(partial(self._store.recordings_to_fetch, account.sid, BATCH))
                 if not self._each(account, rows, self._fetch, may_continue):
                     continue
             if self._keep_s:
                 before = time.time() - self._keep_s
-                rows = self._due(
-                    lambda after, sid=account.sid: self._store.recordings_to_delete(
-                        sid, before, BATCH, after, fetched=self._fetches
-                    )
-                )
-                self._each(account, rows, self._delete, may_continue)
+                read = partial(self._store.recordings_to_delete, account.sid, before, BATCH, fetched=self._fetches)
+                self._each(account, self._due(read), self._delete, may_continue)
 
     def discard_parts(self) -> None:
         """Delete the parts of downloads that no gateway continues, once in PARTS_S: their rows may be gone."""

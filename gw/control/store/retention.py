@@ -119,7 +119,7 @@ def forget(connection: Connection, call_sid: str) -> Forgotten:
 
 
 def list_to_fetch(connection: Connection, account_sid: str, limit: int, after: str) -> list[RecordingRow]:
-    """Return an account's completed recordings without a downloaded file, oldest first, after that of a call SID."""
+    """Return an account's completed recordings without a downloaded file, oldest first. `after`: a call SID."""
     missing = (recordings.c.fetched_at.is_(None), recordings.c.deleted_at.is_(None))
     of_account = recordings.c.account_sid == account_sid
     statement = select(*columns_of(recordings)).where(recordings.c.state == "completed", of_account, *missing)
@@ -129,9 +129,9 @@ def list_to_fetch(connection: Connection, account_sid: str, limit: int, after: s
 def list_to_delete(
     connection: Connection, account_sid: str, before: float, limit: int, after: str, *, fetched: bool
 ) -> list[RecordingRow]:
-    """Return an account's completed recordings that Twilio still has, oldest first, after that of a call SID.
+    """Return an account's completed recordings that Twilio still has, oldest first.
 
-    `fetched`: only with a file.
+    `after`: a call SID. `fetched`: only with a file.
     """
     statement = select(*columns_of(recordings)).where(
         recordings.c.state == "completed",

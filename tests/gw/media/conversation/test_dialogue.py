@@ -243,9 +243,7 @@ def test_an_end_from_outside_keeps_its_reason(rig: Rig, reason: Reason) -> None:
     assert (rig.call.state.reason, rig.call.ending.detail) == (reason, "why")
 
 
-def test_words_that_a_stall_in_their_middle_delayed_are_not_over_at_their_time(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_words_that_a_stall_in_their_middle_delayed_are_not_over_at_their_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dialogue's timer was not late: a goodbye lost its end after stalls of more than two seconds together."""
     rig.speak(ms=2000)
     machine = rig.call.dialogue.machine

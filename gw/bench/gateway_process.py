@@ -13,8 +13,10 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +40,8 @@ CACHE_VARIABLE: Final = "SUBMILLI_CACHE"
 _TRUST_VARIABLE: Final = "SSL_CERT_FILE"
 #: Linux takes the ports of outgoing connections from 32768 upwards.
 LISTENER_PORTS: Final = range(20_000, 32_000)
+#: Processes side by side choose from different ports: none has a listener yet while it is chosen.
+_SHARES: Final = 24
 
 
 class GatewayProcessError(GatewayError):
@@ -190,7 +194,7 @@ def free_ports(count: int) -> list[int]:
     They lie below the range the kernel uses for outgoing connections, which could take one before its listener starts.
     """
     ports: list[int] = []
-    for port in random.sample(LISTENER_PORTS, len(LISTENER_PORTS)):
+    for port in islice(_own_ports(os.getpid()), len(LISTENER_PORTS) // _SHARES):
         if len(ports) == count:
             break
         try:
@@ -199,6 +203,13 @@ def free_ports(count: int) -> list[int]:
             continue
         ports.append(port)
     return ports
+
+
+@cache
+def _own_ports(pid: int) -> Iterator[int]:
+    """Return the ports of a process's share, in random sequence: none comes again before all others did."""
+    own = LISTENER_PORTS[pid % _SHARES :: _SHARES]
+    return cycle(random.sample(own, len(own)))
 
 
 def wait_until_gone(pids: Sequence[int], timeout_s: float) -> list[int]:

@@ -224,7 +224,7 @@ class Bench:
                 at_s = time.monotonic() - self.began_s
                 wait_until(lambda old=set(pids): bool(set(self._processes.pids(kill.role)) - old), scaled(20.0), 0.05)  # noqa: B023
                 waited_s = sum(map(_waited_s, set(self._processes.pids(kill.role)) - set(pids)))
-                self.record.kills.append(Killed(at_s, kill.role, waited_s))
+                self.record.kills.append(Killed(at_s, kill.role, waited_s, time.monotonic() - self.began_s - at_s))
 
     def _is_away(self) -> bool:
         """Return whether Twilio dials for a call, or was just asked to."""
@@ -272,6 +272,7 @@ class Bench:
             number=call.number,
             call_sid=call.call_sid,
             span=self._span(call.streams_s[0] if call.streams_s else call.placed_s, end_s),
+            streams_s=[at_s - self.began_s for at_s in call.streams_s],
             ended=how,
             filled=[self._span(*one) for one in filled],
             wishes=[Wish(leaving, _outputs(sessions, name)) for name, leaving, _ in self.agents[caller].wished],
@@ -379,7 +380,8 @@ def table(record: Record) -> str:
     wishes = sum(len(call.wishes) for call in record.calls)
     lines = [
         f"calls: {len(record.calls)} ({', '.join(f'{count} {name}' for name, count in ends.most_common())})",
-        f"kills: {', '.join(f'{count} of {name}' for name, count in sorted(kills.items())) or 'none'}",
+        f"kills: {', '.join(f'{count} of {name}' for name, count in sorted(kills.items())) or 'none'},"
+        f" away for at most {max((one.away_s for one in record.kills), default=0.0):.1f} s",
         f"leaves: {wishes}, of them {wishes - done} not carried out;"
         f" dials: {', '.join(f'{count} {name}' for name, count in outcomes.most_common())}",
         f"sessions that took over a conversation: {sum(len(call.takeovers) for call in record.calls)}",

@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from gw.media.call import RESTORE_S
 from tests.faults.away.plan import NUMBERS, Leaving
 
 Span = tuple[float, float]
 
 
 class Killed(NamedTuple):
-    """A kill. `waited_s`: time in which the machine did not run the next process, until that was ready."""
+    """A kill. `away_s`: until the next process was ready; `waited_s`: of that, the time in which the machine did not run it."""
 
     at_s: float
     role: str
     waited_s: float = 0.0
+    away_s: float = 0.0
 
 
 #: Longest silence beyond ringing, in seconds.
@@ -29,6 +31,8 @@ RECORDED_S: Final = 13.0
 #: Time in which a request of Twilio's, or the report of a call's start, dies with its worker.
 DIES_S: Final = 1.0
 STARTS_S: Final = 0.5
+#: A control that is ready this long before the end of a returned call's wait for its conversation can answer.
+ANSWERS_S: Final = 0.5
 
 
 class Dial(NamedTuple):
@@ -60,6 +64,7 @@ class CallLine:
     call_sid: str
     span: Span  # from the stream's start until the caller was connected or hung up
     ended: str  # hung_up, connected, gave_up; else what happened instead
+    streams_s: Sequence[float] = ()  # the streams' starts
     filled: Sequence[Span] = ()  # speech of either side, ringing, digits
     wishes: Sequence[Wish] = ()
     dials: Sequence[Dial] = ()
@@ -130,6 +135,15 @@ def _doubled(record: Record) -> list[str]:
     return found
 
 
+def _waited_in_vain(call: CallLine, record: Record) -> bool:
+    """Return whether a returned call waited for a control that was away for longer than it may wait: it continues without."""
+    return any(
+        kill.role == "control" and kill.at_s <= at_s + DIES_S and at_s + RESTORE_S <= kill.at_s + kill.away_s + ANSWERS_S
+        for kill in record.kills
+        for at_s in call.streams_s[1:]
+    )
+
+
 def _unknown(record: Record) -> list[str]:
     """Return leaves whose outcome the agent did not learn, learnt wrongly, or learnt twice."""
     found = []
@@ -139,7 +153,7 @@ def _unknown(record: Record) -> list[str]:
             outcome = dialled.get(NUMBERS[leaving.party], "") if leaving.party else "sent" if leaving.digits in call.tones else ""
             if outcome in ("", "completed", "canceled"):
                 continue
-            if set(outputs) != {outcome}:
+            if set(outputs) != {outcome} and (outputs or not _waited_in_vain(call, record)):
                 name = leaving.party or leaving.digits
                 found.append(f"{call.call_sid}: {name} ended with {outcome}, the agent learnt {list(outputs) or 'nothing'}")
     return found
@@ -151,7 +165,7 @@ def _forgotten(record: Record) -> list[str]:
     for call in record.calls:
         for n, (heard, held) in enumerate(call.takeovers):
             kept = [words for words in held if words in heard]
-            if kept != list(heard):
+            if kept != list(heard) and (kept or not _waited_in_vain(call, record)):
                 found.append(f"{call.call_sid}: takeover {n + 1} has {kept} of {list(heard)}")
     return found
 

@@ -133,6 +133,28 @@ FAULTS: dict[Callable[[Record], None], str] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("streams_s", "away_s", "is_excused"),
+    [
+        ([9.0, 12.0], 4.6, True),
+        ([9.0, 12.0], 2.0, False),
+        ([9.0], 9.0, False),
+        ([9.0, 9.1], 9.0, False),
+        ([9.0, 15.0], 4.0, False),
+    ],
+)
+def test_a_call_that_returned_to_a_control_that_stayed_away_continues_without(
+    streams_s: list[float], away_s: float, is_excused: bool
+) -> None:
+    record = good()
+    record.kills = [Killed(10.8, "control", away_s=away_s)]
+    lost = replace(CALL, streams_s=streams_s, wishes=[Wish(Leaving("declines"), []), *CALL.wishes[1:]])
+    record.calls = [replace(lost, takeovers=[Takeover(["a", "b"], [])])]
+    assert [bool(judge(record)[law]) for law in (LEARNS, CONTINUES)] == [not is_excused] * 2
+    record.calls = [replace(lost, wishes=[Wish(Leaving("declines"), ["busy"])], takeovers=[Takeover(["a", "b"], ["b"])])]
+    assert all(judge(record)[law] for law in (LEARNS, CONTINUES)), "a wrong outcome and half a memory are never excused"
+
+
 def test_a_good_record_breaks_no_law() -> None:
     assert judge(good()) == {name: [] for name in LAWS}
 

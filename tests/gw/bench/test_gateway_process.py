@@ -13,6 +13,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from gw.bench import gateway_process
 from gw.bench.gateway_process import GatewayProcess, GatewayProcessError, end_process, free_ports, start_process, wait_until_gone
 
 
@@ -34,8 +35,14 @@ def test_the_gateway_inherits_none_of_the_users_secrets(tmp_path: Path, monkeypa
     assert f"SUBMILLI_PARENT_PID={os.getpid()}" in str(raised.value)
 
 
-def test_free_ports_differ() -> None:
-    assert len(set(free_ports(5))) == 5
+def test_free_ports_differ_though_none_is_in_use_yet() -> None:
+    assert len({*free_ports(5), *free_ports(400)}) == 405
+
+
+def test_another_process_chooses_from_other_ports() -> None:
+    chosen = {pid: {next(gateway_process._own_ports(pid)) for _ in range(500)} for pid in (1000, 1001)}
+    assert not chosen[1000] & chosen[1001]
+    assert all(len(ports) == 500 for ports in chosen.values())
 
 
 def test_a_process_that_stays_is_returned() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gw.config import Agent, Mcp, Turns
+from gw.config import Agent, Mcp, Transfer, Turns
 from gw.errors import ProtocolError
 from gw.protocol import ai, openai_realtime
 from gw.protocol.openai_realtime import MAX_EVENT_BYTES, Dialect, may_skip, parse, split
@@ -255,6 +255,8 @@ def test_a_call_of_a_remote_server() -> None:
     assert parsed(added, **place, item={**MCP, "output": None, "error": None}) == ai.McpCall("r", "m", "find")
     assert parsed(done, **place, item={**MCP, "output": "x", "error": None}) == ai.McpCallDone("m", failed=False)
     assert parsed(done, **place, item=MCP) == ai.McpCallDone("m", failed=False)
+    with pytest.raises(ProtocolError, match=r"item\.id"):
+        parsed(done, **place, item={"type": "mcp_call"})
     assert parsed(done, **place, item={**MCP, "error": {"type": "http_error"}}) == ai.McpCallDone("m", failed=True)
     assert parsed("response.mcp_call.completed", item_id="m", output_index=1) == ai.McpCallDone("m", failed=False)
     assert parsed("response.mcp_call.failed", item_id="m") == ai.McpCallDone("m", failed=True)
@@ -599,6 +601,57 @@ def test_session_update() -> None:
     assert tool == {"type": "function", "name": "hang_up", "parameters": {"type": "object", "properties": {}}}
 
 
+def test_the_built_in_tools_have_these_schemas() -> None:
+    agent = Agent(tools=("transfer", "send_digits", "collect_digits"), transfer=Transfer(targets={"sales": "+15005550006"}))
+    tools = json.loads(Dialect().session_update(agent))["session"]["tools"]
+    words = [tool.pop("description") for tool in tools]
+    assert ["to a person" in words[0], "Presses keys" in words[1], "Collects digits" in words[2]] == [True] * 3
+    transfer, send, collect = tools
+    properties = transfer["parameters"]["properties"]
+    assert "one or two sentences" in properties["summary"].pop("description")
+    assert transfer == {
+        "type": "function",
+        "name": "transfer",
+        "parameters": {
+            "type": "object",
+            "properties": {"target": {"type": "string", "enum": ["sales"]}, "summary": {"type": "string"}},
+            "required": ["target", "summary"],
+        },
+    }
+    assert send == {
+        "type": "function",
+        "name": "send_digits",
+        "parameters": {
+            "type": "object",
+            "properties": {"digits": {"type": "string", "pattern": "^[0-9*#w]{1,64}$"}},
+            "required": ["digits"],
+        },
+    }
+    described = {name: one.pop("description") for name, one in collect["parameters"]["properties"].items()}
+    assert all(described.values())
+    assert collect == {
+        "type": "function",
+        "name": "collect_digits",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "min": {"type": "integer", "minimum": 1, "maximum": 64},
+                "max": {"type": "integer", "minimum": 1, "maximum": 64},
+                "finish_on": {"type": "string", "enum": ["#", "*", ""]},
+                "timeout_s": {"type": "number", "minimum": 1, "maximum": 60},
+                "sensitive": {"type": "boolean"},
+            },
+            "additionalProperties": False,
+        },
+    }
+
+
+def test_a_restated_turn_can_have_its_place() -> None:
+    first, last = (json.loads(Dialect().restate_turn("agent", "Good day.", "t2", after)) for after in ("t1", ""))
+    assert first["previous_item_id"] == "t1"
+    assert "previous_item_id" not in last
+
+
 def input_of(agent: Agent) -> dict[str, Any]:
     """Return the settings of the caller's audio."""
     built: dict[str, Any] = json.loads(Dialect().session_update(agent))["session"]["audio"]["input"]
@@ -814,6 +867,10 @@ def test_the_end_of_a_response_behind_a_long_output_cannot_be_read() -> None:
         (delta_of(bytes(9000)), False),
         (delta_of(bytes(openai_realtime.MAX_DELTA_BYTES)), True),
         (b'{"delta":"' + b"A" * 9000, False),  # the type may come behind the audio
+        (b'{"event_id":"e", "delta" : "' + b"A" * 9000, False),
+        (b'{"type":"response.output_audio.delta","other":"' + b"A" * 9000, True),
+        (b'{"delta":"' + b"A" * (3 << 20), True),  # minutes of audio are the most
+        (b'{"delta":"' + b"A" * ((3 << 20) - 10), False),
         (b'{"type":"conversation.item.added","item":{"content":[{"audio":"' + b"A" * 9000, True),
         (b'{"type":"response.output_text.delta","delta":"' + b"A" * 9000, True),
         (b'{"type":"response.done","response":{"output":["' + b"A" * 9000, False),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gw.protocol.hooks.signature import TOLERANCE_S, sign, verify
+from gw.protocol.hooks.signature import HEADER, TOLERANCE_S, sign, verify
 
 BODY = b'{"v":1}'
 NOW_S = 1_800_000_000.9
@@ -94,3 +94,7 @@ def test_an_empty_secret_never_signs_nor_verifies() -> None:
         verify([""], "t=1,v1=00", BODY, NOW_S)
     with pytest.raises(ValueError, match="epoch"):
         sign(["s"], BODY, -1)
+
+
+def test_the_header_is_the_documented_one() -> None:
+    assert HEADER == "Submilli-Signature"

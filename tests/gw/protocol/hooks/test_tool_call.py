@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from gw.errors import ProtocolError
 from gw.protocol.hooks import tool_call
-from gw.protocol.hooks.tool_call import CallFacts, ToolAnswer, ToolCall, failed, read_answer, read_arguments
+from gw.protocol.hooks.tool_call import (
+    CallFacts,
+    ToolAnswer,
+    ToolCall,
+    failed,
+    read_answer,
+    read_arguments,
+    refs_of,
+    with_digits,
+    without_digits,
+)
 
 FACTS = CallFacts(
     sid="CA1",
@@ -135,6 +145,39 @@ def test_the_json_sent_is_the_value_checked(value: dict[str, Any]) -> None:
     assert arguments.value == value == json.loads(arguments.json)
 
 
+# -- sensitive digits -----------------------------------------------------------------------------------------------------
+
+NESTED = '{"card": {"ref": "d1"}, "more": [{"pin": {"ref": "d12"}}, "d1", 7], "name": "x"}'
+
+
+def test_references_are_found_at_any_depth() -> None:
+    assert refs_of(read_arguments(NESTED).value) == ["d1", "d12"]
+    assert refs_of([]) == refs_of("d1") == refs_of(None) == []
+
+
+@pytest.mark.parametrize("value", [{}, {"ref": "d0"}, {"ref": "x1"}, {"ref": 1}, {"ref": "d1", "more": 1}, {"other": "d1"}])
+def test_anything_else_is_no_reference(value: dict[str, Any]) -> None:
+    assert refs_of(value) == []
+    arguments = read_arguments(json.dumps({"a": value}))
+    assert with_digits(arguments, {"d1": "1234"}) is arguments
+
+
+def test_digits_take_the_place_of_their_references() -> None:
+    filled = with_digits(read_arguments(NESTED), {"d1": "4111", "d12": "0042"})
+    expected = {"card": "4111", "more": [{"pin": "0042"}, "d1", 7], "name": "x"}
+    assert filled.value == json.loads(filled.json) == expected
+
+
+def test_a_reference_to_unknown_digits_is_an_error() -> None:
+    with pytest.raises(ProtocolError, match="the digits d12 are not known any more"):
+        with_digits(read_arguments(NESTED), {"d1": "4111"})
+
+
+def test_digits_are_masked_the_longest_first_and_short_ones_are_not() -> None:
+    text = without_digits("card 41111234, pin 1234, day 123", ["1234", "41111234", "123"], lambda one: "*" * len(one))
+    assert text == "card ********, pin ****, day 123"
+
+
 # -- answers ------------------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +222,7 @@ def test_arguments_have_16_kib() -> None:
         read_arguments(longest + " ")
 
 
-@pytest.mark.parametrize("status", [101, 301, 302, 307, 500, 503, 599, 999])
+@pytest.mark.parametrize("status", [101, 199, 301, 302, 307, 500, 503, 599, 999])
 def test_other_answers_are_unavailable(status: int) -> None:
     found = output(read_answer(status, b"do not show this", max_bytes=100))
     assert found["error"] == "unavailable"

@@ -176,6 +176,14 @@ def test_fragments_make_one_message_with_control_frames_in_between(side: Side, o
     assert cut(side, pieces * 2) == cut(side, [b"".join(pieces * 2)]) == Read(whole * 2, [b"?"] * 2, None)
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_a_message_has_begun_with_its_first_fragment_though_that_is_empty(side: Side) -> None:
+    cutter = cutter_of(side)
+    for first, data, has_begun in ((TEXT, b"", True), (0x80 | PING, b"?", True), (CONT, b"a", True), (0x80 | CONT, b"", False)):
+        cutter.receive(raw(first, data, mask=side is Side.SERVER), 0.0)
+        assert cutter.has_begun is has_begun
+
+
 def test_data_behind_the_end_is_not_read() -> None:
     late = raw(0x81, b"late", mask=True)
     for ending in (raw(0x88, b"\x03\xe8over", mask=True), b"\x81\x00"):

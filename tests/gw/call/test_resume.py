@@ -74,6 +74,11 @@ def test_another_number_does_not_resume_a_call(n: str) -> None:
     assert parse_resumed({"resume": n, "began": str(NOW)}, NOW) is None
 
 
+@pytest.mark.parametrize("n", [1, 40])
+def test_a_call_has_forty_streams_after_its_first(n: int) -> None:
+    assert parse_resumed({"resume": str(n), "began": str(NOW)}, NOW) == Resumed(n, NOW)
+
+
 @pytest.mark.parametrize("began_at", [NOW, NOW - DAY_S])
 def test_a_call_is_at_most_a_day_old(began_at: float) -> None:
     assert parse_resumed({"resume": "1", "began": str(began_at)}, NOW) == Resumed(1, began_at)

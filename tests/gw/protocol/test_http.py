@@ -39,6 +39,12 @@ def outcome(reader: HeadReader | ChunkedReader, pieces: Iterable[bytes]) -> tupl
     return None, b""
 
 
+def test_some_faults_have_a_separate_status() -> None:
+    codes = {"bad_version": 505, "bad_expectation": 417, "line_too_long": 414, "head_too_long": 431, "body_too_long": 413}
+    for fault in FAULTS:
+        assert int(RequestError(fault, "why").status[:3]) == codes.get(fault, 400), fault
+
+
 def bytewise(data: bytes) -> list[bytes]:
     return [data[n : n + 1] for n in range(len(data))]
 

@@ -70,6 +70,11 @@ def test_no_token_is_lost_or_counted_twice(parts: list[tuple[str, Tokens, float]
     assert abs(usage.spent_usd - cost_of(expected, PRICE)) < 1e-6
 
 
+def test_a_cost_has_six_decimals() -> None:
+    assert rounded(0.12345678) == 0.123457
+    assert rounded(None) is None
+
+
 def test_a_day_is_utc() -> None:
     assert (day_of(LATE), day_of(LATE + 10)) == ("2026-11-28", "2026-11-29")
 

@@ -156,7 +156,7 @@ def test_references_are_found_at_any_depth() -> None:
 
 
 @pytest.mark.parametrize("value", [{}, {"ref": "d0"}, {"ref": "x1"}, {"ref": 1}, {"ref": "d1", "more": 1}, {"other": "d1"}])
-def test_anything_else_is_no_reference(value: dict[str, Any]) -> None:
+def test_other_objects_are_not_references(value: dict[str, Any]) -> None:
     assert refs_of(value) == []
     arguments = read_arguments(json.dumps({"a": value}))
     assert with_digits(arguments, {"d1": "1234"}) is arguments

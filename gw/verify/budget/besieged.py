@@ -13,11 +13,14 @@ import gevent
 from gw.bench.load_process import LoadProcess
 from gw.bench.run import Load
 from gw.bench.subject import Gateway
+from gw.call.state import Reason
 from metrics.declare import CALLS_ENDED
 from metrics.exposition import Totals
 
 #: Longest wait until the gateway has counted the last flooding call as ended.
 _COUNTED_S: Final = 10.0
+#: The ends of flooding calls: by the gateway, or by their caller at the window's end.
+_ENDS: Final = (Reason.PHONE_FRAME_FLOOD, Reason.CALLER_HANGUP)
 
 
 class BesiegedGateway(Gateway):
@@ -47,14 +50,18 @@ class BesiegedGateway(Gateway):
     @contextmanager
     def around_window(self) -> Iterator[None]:
         assert self._strangers is not None
-        before = self._count_ended()
+        before = self._count_floods()
         self._strangers.order("begin")
         yield
         self.seen = self._strangers.order("end")
         deadline_s = monotonic() + _COUNTED_S
-        while self._count_ended() - before < self.seen["calls"] and monotonic() < deadline_s:
+        while self._count_floods() - before < self.seen["calls"] and monotonic() < deadline_s:
             gevent.sleep(0.02)
 
-    def _count_ended(self) -> float:
-        """Read the pages: `/metrics` is cached, and the end of the window needs a new one."""
-        return Totals(self.pages).value(CALLS_ENDED)
+    def _count_floods(self) -> float:
+        """Return how many calls ended as flooding ones do: the end of a measured call does not count.
+
+        Read from the pages: `/metrics` is cached, and the end of the window needs a new one.
+        """
+        totals = Totals(self.pages)
+        return sum(totals.value(CALLS_ENDED, reason=reason) for reason in _ENDS)
